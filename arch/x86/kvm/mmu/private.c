@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Private memory in the x86 MMU: which of its two pages a gfn is mapped to, and
+ * how large the mapping may be.
+ *
+ * Whether an access is private comes from the access: hardware that encrypts
+ * says so in the error code, and the MMU takes its word.  A software-protected
+ * VM has no such hardware; there the access is what the attributes say.  The
+ * attributes then decide whether the access is legitimate: if they disagree,
+ * userspace is told, and decides whether to convert the page.
+ *
+ * All mappings are made under mmu_lock after a look at the invalidation
+ * sequence, of which kvm_faultin_pfn() takes a snapshot before the attributes
+ * are read here.  Every change of attributes and everything that takes a page
+ * out of a file bumps the sequence.
+ */
+#include <linux/kvm_host.h>
+
+#include "mmu.h"
+#include "mmu_internal.h"
+
+/*
+ * Both hooks of the architecture are optional; a software-protected VM has
+ * nothing to do in them.
+ */
+
+/**
+ * kvm_arch_gmem_prepare() - make pages fit for the guest
+ * @kvm: the VM
+ * @gfn: a page of the guest
+ * @pfn: its page of the host
+ * @order: the naturally aligned range around both that is to be prepared
+ *
+ * Called each time that the file hands out a page, so preparing what is
+ * prepared already must be harmless.
+ *
+ * Context: the folio is locked.  May sleep.
+ *
+ * Return: 0 or a negative error code.
+ */
+int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
+{
+	return static_call(kvm_x86_gmem_prepare)(kvm, gfn, pfn, order);
+}
+
+/**
+ * kvm_arch_gmem_invalidate() - make pages the host's again
+ * @start: first pfn
+ * @end: pfn past the last one
+ *
+ * The pages have left the file and are mapped nowhere; the allocator gets them
+ * afterwards.  There is no error to return: a page that cannot be made the
+ * host's must be leaked, by taking a reference.
+ *
+ * Context: may sleep.
+ */
+void kvm_arch_gmem_invalidate(kvm_pfn_t start, kvm_pfn_t end)
+{
+	static_call_cond(kvm_x86_gmem_invalidate)(start, end);
+}
+
+static u8 kvm_mmu_order_to_level(int order)
+{
+	int level;
+
+	for (level = KVM_MAX_HUGEPAGE_LEVEL; level > PG_LEVEL_4K; level--) {
+		if (order >= KVM_HPAGE_GFN_SHIFT(level))
+			break;
+	}
+	return level;
+}
+
+static int kvm_mmu_memory_fault(struct kvm_vcpu *vcpu,
+				struct kvm_page_fault *fault, int err)
+{
+	kvm_mmu_prepare_memory_fault_exit(vcpu, fault);
+	return err;
+}
+
+/* The gfn is, and should be, private: get the page from the slot's file. */
+static int kvm_mmu_faultin_gmem(struct kvm_vcpu *vcpu,
+				struct kvm_page_fault *fault)
+{
+	struct kvm *kvm = vcpu->kvm;
+	int max_order, r;
+	u8 level;
+
+	if (!kvm_slot_has_gmem(fault->slot))
+		return kvm_mmu_memory_fault(vcpu, fault, -EFAULT);
+
+	/* Do not fill the hole that somebody is about to punch. */
+	if (mmu_invalidate_retry_gfn_unlocked(kvm, fault->mmu_seq, fault->gfn))
+		return RET_PF_RETRY;
+
+	r = kvm_gmem_get_pfn(kvm, fault->slot, fault->gfn, &fault->pfn,
+			     &max_order);
+	if (r == -EFAULT || r == -EHWPOISON)
+		return kvm_mmu_memory_fault(vcpu, fault, r);
+	/* Anything else, e.g. ENOMEM, is no matter of private or shared. */
+	if (r)
+		return r;
+
+	fault->max_level = min(fault->max_level,
+			       kvm_mmu_order_to_level(max_order));
+	level = static_call(kvm_x86_gmem_max_level)(kvm, fault->pfn);
+	if (level)
+		fault->max_level = min(fault->max_level, level);
+
+	fault->map_writable = true;
+	return RET_PF_CONTINUE;
+}
+
+/**
+ * kvm_mmu_faultin_private() - is a fault private, and if so, get its page
+ * @vcpu: the vCPU
+ * @fault: the fault; gfn, slot and mmu_seq are known
+ *
+ * Context: kvm->srcu held.  May sleep.
+ *
+ * Return: RET_PF_CONTINUE with @fault->is_private saying whether the page has
+ * been found or the shared one is to be used; RET_PF_RETRY; or a negative error
+ * code, with the exit described if it is -EFAULT or -EHWPOISON.
+ */
+int kvm_mmu_faultin_private(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	struct kvm *kvm = vcpu->kvm;
+	bool private = kvm_mem_is_private(kvm, fault->gfn);
+
+	if (!fault->is_tdp) {
+		/*
+		 * The gfn comes from a walk of the guest's page tables.  The
+		 * access itself has no kind.
+		 */
+		fault->is_private = private;
+	} else if (fault->is_private != private) {
+		/*
+		 * Without hardware that tells, the access was classified by
+		 * these very attributes, which have changed since.  An async
+		 * page fault has nobody waiting for an exit.
+		 */
+		if (kvm->arch.vm_type == KVM_X86_SW_PROTECTED_VM ||
+		    fault->prefetch)
+			return RET_PF_RETRY;
+
+		return kvm_mmu_memory_fault(vcpu, fault, -EFAULT);
+	}
+
+	if (!private)
+		return RET_PF_CONTINUE;
+
+	return kvm_mmu_faultin_gmem(vcpu, fault);
+}
+
+/**
+ * kvm_mmu_private_max_level() - limit the size of a mapping by the attributes
+ * @kvm: a VM with private memory
+ * @gfn: the page to be mapped
+ * @max_level: the largest level that is possible otherwise
+ *
+ * Context: mmu_lock held, or the result is only a hint.  Does not sleep.
+ */
+int kvm_mmu_private_max_level(struct kvm *kvm, gfn_t gfn, int max_level)
+{
+	bool private = kvm_mem_is_private(kvm, gfn);
+
+	/* guest_memfd has small folios only, so far. */
+	if (private)
+		return PG_LEVEL_4K;
+
+	for (; max_level > PG_LEVEL_4K; max_level--) {
+		gfn_t pages = KVM_PAGES_PER_HPAGE(max_level);
+		gfn_t start = gfn & ~(pages - 1);
+
+		if (kvm_mem_range_is_private(kvm, start, start + pages, private))
+			break;
+	}
+	return max_level;
+}

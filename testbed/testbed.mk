@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The machine's part of the Makefile at the top.
+
+.PHONY: kernel
+kernel: tree ## build/bzImage, and the kernel's modules
+	@testbed/build-kernel.sh base
+
+.PHONY: kernel-debug
+kernel-debug: tree ## the kernel with KASAN, lockdep and the other checkers
+	@testbed/build-kernel.sh debug
+
+# DEMO= hands options to the VMM, such as DEMO=--help
+.PHONY: run
+run: kernel ## the demonstration: a Linux guest with private memory
+	@testbed/build-demo.sh
+	@testbed/run-demo.sh $(DEMO)
+
+.PHONY: shell
+shell: kernel ## a shell in the machine
+	@testbed/run-shell.sh base
+
+# T= selects tests by an extended regular expression, O= adds options
+.PHONY: check-base
+check-base: tree ## the tests in the machine (T=pattern)
+	@testbed/run-tests.sh $(O) base $(T)
+
+.PHONY: check-debug
+check-debug: tree ## the same on the debug kernel (T=pattern)
+	@testbed/run-tests.sh $(O) debug $(T)
+
+.PHONY: check-runner
+check-runner: tree ## that the test runner notices what goes wrong
+	@testbed/test-runner.sh
