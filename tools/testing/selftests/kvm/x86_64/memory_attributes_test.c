@@ -463,45 +463,56 @@ SUBTEST(cost_does_not_grow_with_size_unaligned)
 			    big_size() - 12 * PAGE_SIZE);
 }
 
-/* False if there is no such file, as in a kernel without it. */
-static bool write_one(const char *path)
-{
-	bool done;
-	int fd;
-
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return false;
-	done = write(fd, "1", 1) == 1;
-	close(fd);
-	return done;
-}
-
 /*
  * Slab in KiB, with what the per-CPU counters hold back included, and without
- * what kmalloc()'s caches keep: free slabs and, with KASAN, freed objects.
+ * what kmalloc()'s caches keep: free slabs and, with KASAN, freed objects.  All
+ * files are opened once, lest the measuring itself be measured.
  */
-static int64_t read_slab(void)
+#define MAX_CACHES	128
+
+static int cache_fds[MAX_CACHES], nr_caches, refresh_fd, meminfo_fd = -1;
+
+static void open_slab_files(void)
 {
-	int64_t slab = -1;
-	char line[128];
 	glob_t caches;
-	FILE *file;
 	size_t i;
 
-	if (!glob("/sys/kernel/slab/kmalloc-*/shrink", GLOB_NOSORT, NULL, &caches)) {
-		for (i = 0; i < caches.gl_pathc; i++)
-			write_one(caches.gl_pathv[i]);
-		globfree(&caches);
-	}
-	write_one("/proc/sys/vm/stat_refresh");
+	meminfo_fd = open("/proc/meminfo", O_RDONLY);
+	refresh_fd = open("/proc/sys/vm/stat_refresh", O_WRONLY);
 
-	file = fopen("/proc/meminfo", "r");
-	if (!file)
+	if (glob("/sys/kernel/slab/kmalloc-*/shrink", GLOB_NOSORT, NULL, &caches))
+		return;
+	for (i = 0; i < caches.gl_pathc && nr_caches < MAX_CACHES; i++) {
+		cache_fds[nr_caches] = open(caches.gl_pathv[i], O_WRONLY);
+		if (cache_fds[nr_caches] >= 0)
+			nr_caches++;
+	}
+	globfree(&caches);
+}
+
+static int64_t read_slab(void)
+{
+	char buf[4096], *line;
+	int64_t slab = -1;
+	ssize_t len;
+	int i;
+
+	if (meminfo_fd < 0)
+		open_slab_files();
+
+	for (i = 0; i < nr_caches; i++)
+		if (pwrite(cache_fds[i], "1", 1, 0) != 1)
+			pr_debug("a cache cannot be shrunk\n");
+	if (refresh_fd >= 0 && pwrite(refresh_fd, "1", 1, 0) != 1)
+		pr_debug("stat_refresh cannot be written\n");
+
+	len = pread(meminfo_fd, buf, sizeof(buf) - 1, 0);
+	if (len <= 0)
 		return -1;
-	while (slab < 0 && fgets(line, sizeof(line), file))
-		sscanf(line, "Slab: %ld kB", &slab);
-	fclose(file);
+	buf[len] = '\0';
+	line = strstr(buf, "\nSlab:");
+	if (line)
+		sscanf(line, "\nSlab: %ld kB", &slab);
 	return slab;
 }
 
