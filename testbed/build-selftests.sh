@@ -32,7 +32,7 @@ fi
 failed() {
 	echo "build-selftests: $1 failed; the end of $log:" >&2
 	grep -nE 'error: |undefined reference' "$log" | tail -n 15 >&2 || true
-	tail -n 25 "$log" >&2
+	tail -n 25 "$log" | cut -c1-200 >&2
 	exit 1
 }
 

@@ -11,6 +11,7 @@
 #include <linux/kvm_types.h>
 
 struct file;
+struct kvm_enable_cap;
 struct module;
 
 #ifdef CONFIG_KVM_PRIVATE_MEM
@@ -26,9 +27,17 @@ struct kvm_gmem_binding {
 	struct interval_tree_node node;
 };
 
+#define KVM_GMEM_VM_STATS()						       \
+	, STATS_DESC_COUNTER(VM_GENERIC, gmem_huge_allocs),		       \
+	STATS_DESC_COUNTER(VM_GENERIC, gmem_small_allocs),		       \
+	STATS_DESC_COUNTER(VM_GENERIC, gmem_splits),			       \
+	STATS_DESC_COUNTER(VM_GENERIC, gmem_split_failures)
+
 int kvm_gmem_init(struct module *owner);
 void kvm_gmem_exit(void);
 
+int kvm_gmem_order(struct kvm *kvm);
+int kvm_gmem_set_order(struct kvm *kvm, struct kvm_enable_cap *cap);
 int kvm_vm_ioctl_create_gmem(struct kvm *kvm, void __user *argp);
 int kvm_gmem_bind(struct kvm *kvm, struct kvm_memory_slot *slot,
 		  unsigned int fd, u64 offset);
@@ -42,6 +51,8 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order);
 void kvm_arch_gmem_invalidate(kvm_pfn_t start, kvm_pfn_t end);
 
 #else
+
+#define KVM_GMEM_VM_STATS()
 
 static inline int kvm_gmem_init(struct module *owner)
 {

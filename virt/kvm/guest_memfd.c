@@ -16,6 +16,14 @@
  * leaves the file, the architecture makes it the host's again.  A folio is
  * dirty from the start: there is no other copy, nobody may drop it.
  *
+ * A folio is small, one page, or huge, what one entry of a page table's second
+ * level maps.  A huge one is allocated wherever all of it is wanted and nothing
+ * of it is there yet; if that fails, a small one does.  Its size is the
+ * largest that the guest's mapping can have.  It says nothing of the size that
+ * the mapping does have, which follows the attributes too.  A huge folio of
+ * which only part leaves the file is split first; the rest is small from then
+ * on, until all of it has left.
+ *
  * Lifetime
  *
  * A file pins its VM.  A memslot does not pin its file, else closing the file
@@ -39,7 +47,9 @@
  *
  * invalidate_lock is held for write to remove pages and to bind or unbind, for
  * read to allocate.  A fault does not take it: the invalidation protocol tells
- * it that its page has gone.  Bindings change under slots_lock, invalidate_lock
+ * it that its page has gone.  A fault maps the whole of a folio, so whatever
+ * happens to a page must hold off the faults on all pages of a huge folio
+ * around it.  Bindings change under slots_lock, invalidate_lock
  * and the inode's lock; any of the three suffices to look at them.  Memory
  * failure, which comes with the folio locked, takes the last.
  */
@@ -64,18 +74,31 @@
 
 #define KVM_GMEM_NAME	"[kvm-gmem]"
 
+#define KVM_GMEM_HUGE_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define KVM_GMEM_HUGE_PAGES	BIT(KVM_GMEM_HUGE_ORDER)
+
+/* How often a folio that somebody holds a reference to is tried to be split. */
+#define KVM_GMEM_SPLIT_TRIES	100
+
+static bool gmem_huge_folios = true;
+module_param(gmem_huge_folios, bool, 0644);
+MODULE_PARM_DESC(gmem_huge_folios,
+		 "Let files with guests' private memory have huge folios");
+
 /**
  * struct kvm_gmem_inode - a guest_memfd
  * @vfs_inode: the inode; there is one file for it, ever
  * @kvm: the VM, pinned until the file is released and not used afterwards
  * @bindings: memslots by page index (struct kvm_gmem_binding)
  * @lock: protects @bindings, see above
+ * @small: no huge folios; does not change
  */
 struct kvm_gmem_inode {
 	struct inode vfs_inode;
 	struct kvm *kvm;
 	struct rb_root_cached bindings;
 	spinlock_t lock; /* protects bindings */
+	bool small;
 };
 
 static struct kmem_cache *kvm_gmem_inode_cache;
@@ -107,27 +130,33 @@ static struct kvm_gfn_range kvm_gmem_gfn_range(struct kvm_memory_slot *slot,
 	return (struct kvm_gfn_range) {
 		.start = slot->base_gfn + first - node->start,
 		.end = slot->base_gfn + last - node->start + 1,
-		.may_block = true,
 	};
 }
 
 /*
- * Unmap the gfns to which part of the file is bound.  A binding is made before
+ * Unmap the gfns to which [@first, @last], in page indices, is bound, and hold
+ * off faults on all of any huge folio that reaches into it.  A binding is made before
  * its memslot is installed, and undone after it has been removed; in between the
  * memslot can be stood in for by a copy.  Only the installed one has what the
  * architecture needs; if there is none, nothing is mapped.
  */
-static void kvm_gmem_unmap(struct kvm *kvm, struct kvm_gfn_range *range)
+static void kvm_gmem_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
+			   pgoff_t first, pgoff_t last, bool may_block)
 {
+	struct kvm_gfn_range range = kvm_gmem_gfn_range(slot, first, last);
+	struct kvm_gfn_range around =
+		kvm_gmem_gfn_range(slot, round_down(first, KVM_GMEM_HUGE_PAGES),
+				   last | (KVM_GMEM_HUGE_PAGES - 1));
 	int idx;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	kvm_mmu_invalidate_range_add(kvm, range->start, range->end);
+	kvm_mmu_invalidate_range_add(kvm, around.start, around.end);
 
+	range.may_block = may_block;
 	idx = srcu_read_lock(&kvm->srcu);
-	range->slot = gfn_to_memslot(kvm, range->start);
-	if (range->slot && kvm_unmap_gfn_range(kvm, range))
+	range.slot = gfn_to_memslot(kvm, range.start);
+	if (range.slot && kvm_unmap_gfn_range(kvm, &range))
 		kvm_flush_remote_tlbs(kvm);
 	srcu_read_unlock(&kvm->srcu, idx);
 }
@@ -150,11 +179,8 @@ static void kvm_gmem_invalidate_begin(struct kvm_gmem_inode *gmem,
 
 	for (node = interval_tree_iter_first(&gmem->bindings, first, last);
 	     node; node = interval_tree_iter_next(node, first, last)) {
-		struct kvm_gfn_range range =
-			kvm_gmem_gfn_range(node_to_slot(node), first, last);
-
 		KVM_MMU_LOCK(kvm);
-		kvm_gmem_unmap(kvm, &range);
+		kvm_gmem_unmap(kvm, node_to_slot(node), first, last, true);
 		KVM_MMU_UNLOCK(kvm);
 		cond_resched();
 	}
@@ -170,37 +196,85 @@ static void kvm_gmem_invalidate_end(struct kvm_gmem_inode *gmem)
 }
 
 /*
- * Get the folio of a page index, locked and with a reference.  Allocates it if
- * need be, charged to the current task's memory cgroup.
+ * Add a folio, huge or small, around a page index, locked and with a reference.
+ * Charged to the current task's memory cgroup.  A huge one is not worth trying
+ * hard: there is a way out.
  */
-static struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index)
+static struct folio *kvm_gmem_add_folio(struct inode *inode, pgoff_t index,
+					unsigned int order)
 {
 	struct address_space *mapping = inode->i_mapping;
 	gfp_t gfp = mapping_gfp_mask(mapping);
+	struct kvm *kvm = to_gmem(inode)->kvm;
 	struct folio *folio;
 	int r;
 
-	for (;;) {
-		folio = filemap_lock_folio(mapping, index);
-		if (folio)
-			return folio;
+	if (order)
+		gfp |= __GFP_NORETRY | __GFP_NOWARN | __GFP_NOMEMALLOC;
 
-		folio = filemap_alloc_folio(gfp, 0);
-		if (!folio)
-			return ERR_PTR(-ENOMEM);
+	folio = filemap_alloc_folio(gfp, order);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
 
-		r = filemap_add_folio(mapping, folio, index, gfp);
-		if (!r)
-			break;
-
+	index = round_down(index, BIT(order));
+	r = filemap_add_folio(mapping, folio, index, gfp);
+	if (r) {
 		folio_put(folio);
-		/* Someone else was faster: use theirs. */
-		if (r != -EEXIST)
-			return ERR_PTR(r);
+		return ERR_PTR(r);
 	}
 
 	folio_mark_dirty(folio);
+	if (order)
+		++kvm->stat.generic.gmem_huge_allocs;
+	else
+		++kvm->stat.generic.gmem_small_allocs;
+	trace_kvm_gmem_allocate(inode->i_ino, index, folio_pfn(folio), order);
 	return folio;
+}
+
+/*
+ * May there be a huge folio around a page index: all of it in [@first, @last],
+ * and nothing there yet?  The latter is a hint, to save work.
+ */
+static bool kvm_gmem_huge_fits(struct inode *inode, pgoff_t index,
+			       pgoff_t first, pgoff_t last)
+{
+	unsigned long start = round_down(index, KVM_GMEM_HUGE_PAGES);
+	unsigned long end = start + KVM_GMEM_HUGE_PAGES - 1;
+
+	if (to_gmem(inode)->small || !READ_ONCE(gmem_huge_folios))
+		return false;
+
+	return start >= first && end <= last &&
+	       !xa_find(&inode->i_mapping->i_pages, &start, end, XA_PRESENT);
+}
+
+/*
+ * Get the folio of a page index, locked and with a reference.  Allocates it if
+ * need be, within [@first, @last], which is within the file.
+ */
+static struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index,
+					pgoff_t first, pgoff_t last)
+{
+	struct folio *folio;
+
+	for (;;) {
+		folio = filemap_lock_folio(inode->i_mapping, index);
+		if (folio)
+			return folio;
+
+		if (kvm_gmem_huge_fits(inode, index, first, last)) {
+			folio = kvm_gmem_add_folio(inode, index,
+						   KVM_GMEM_HUGE_ORDER);
+			if (!IS_ERR(folio))
+				return folio;
+		}
+
+		folio = kvm_gmem_add_folio(inode, index, 0);
+		/* Someone else was faster: use theirs. */
+		if (PTR_ERR_OR_ZERO(folio) != -EEXIST)
+			return folio;
+	}
 }
 
 /* Initialise a folio, once: it is locked, and nobody else has seen it. */
@@ -212,7 +286,9 @@ static void kvm_gmem_zero_folio(struct folio *folio)
 		return;
 
 	for (i = 0; i < nr; i++) {
-		clear_highpage(folio_page(folio, i));
+		/* Nobody gets that one. */
+		if (!PageHWPoison(folio_page(folio, i)))
+			clear_highpage(folio_page(folio, i));
 		cond_resched();
 	}
 	folio_mark_uptodate(folio);
@@ -242,6 +318,72 @@ static struct file *kvm_gmem_get_file(struct kvm_memory_slot *slot)
 	return file;
 }
 
+/*
+ * Split the folio that reaches over the border in front of a page index, if
+ * there is one.  Others hold references for moments only, e.g. a vCPU between
+ * finding a page and mapping it.
+ *
+ * Context: invalidate_lock held for write, so that no new folio is allocated by
+ * fallocate(); the range is being invalidated, so that none is by a fault.
+ *
+ * Return: 0; -ENOMEM; -EINTR; -EAGAIN if someone does not let go.
+ */
+static int kvm_gmem_split_at(struct inode *inode, pgoff_t index)
+{
+	struct kvm *kvm = to_gmem(inode)->kvm;
+	struct folio *folio;
+	int tries, r;
+
+	for (tries = 0; tries < KVM_GMEM_SPLIT_TRIES; tries++) {
+		folio = filemap_lock_folio(inode->i_mapping, index);
+		if (!folio)
+			return 0;
+
+		r = 0;
+		if (folio->index != index) {
+			r = split_folio(folio);
+			trace_kvm_gmem_split(inode->i_ino, folio->index, r);
+			if (!r)
+				++kvm->stat.generic.gmem_splits;
+			else
+				++kvm->stat.generic.gmem_split_failures;
+		}
+		folio_unlock(folio);
+		folio_put(folio);
+
+		if (r != -EAGAIN && r != -EBUSY)
+			return r;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (tries < KVM_GMEM_SPLIT_TRIES / 2)
+			cond_resched();
+		else
+			schedule_timeout_killable(1);
+	}
+	return -EAGAIN;
+}
+
+/*
+ * The order of the largest mapping of a page that its folio allows: all of the
+ * folio is bound to the memslot, equally aligned in file and guest.
+ */
+static int kvm_gmem_max_order(struct kvm_memory_slot *slot, gfn_t gfn,
+			      struct folio *folio, pgoff_t index)
+{
+	pgoff_t last = folio->index + folio_nr_pages(folio) - 1;
+	int order = folio_order(folio);
+
+	/* One page of it is not to be touched. */
+	if (order && PageHasHWPoisoned(&folio->page))
+		return 0;
+
+	if (folio->index < slot->gmem.node.start ||
+	    last > slot->gmem.node.last || (gfn ^ index) & (BIT(order) - 1))
+		return 0;
+
+	return order;
+}
+
 /**
  * kvm_gmem_get_pfn() - get the private page of a gfn, to give it to the guest
  * @kvm: the VM
@@ -264,6 +406,9 @@ static struct file *kvm_gmem_get_file(struct kvm_memory_slot *slot)
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order)
 {
+	gfn_t start = round_down(gfn, KVM_GMEM_HUGE_PAGES);
+	pgoff_t first = slot->gmem.node.start;
+	pgoff_t last = slot->gmem.node.last;
 	struct folio *folio;
 	struct page *page;
 	struct file *file;
@@ -274,8 +419,18 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	if (!file)
 		return -EFAULT;
 
-	index = gfn - slot->base_gfn + slot->gmem.node.start;
-	folio = kvm_gmem_get_folio(file_inode(file), index);
+	index = gfn - slot->base_gfn + first;
+
+	/*
+	 * No huge folio for what cannot be mapped by it, or what the guest has
+	 * in shared memory.  A guess: nothing depends on the folio's size.
+	 */
+	if ((gfn ^ index) & (KVM_GMEM_HUGE_PAGES - 1) ||
+	    !kvm_mem_range_is_private(kvm, start, start + KVM_GMEM_HUGE_PAGES,
+				      true))
+		first = last = index;
+
+	folio = kvm_gmem_get_folio(file_inode(file), index, first, last);
 	if (IS_ERR(folio)) {
 		r = PTR_ERR(folio);
 		goto out_file;
@@ -290,7 +445,7 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	kvm_gmem_zero_folio(folio);
 
 	*pfn = page_to_pfn(page);
-	*max_order = 0;
+	*max_order = kvm_gmem_max_order(slot, gfn, folio, index);
 
 	r = kvm_arch_gmem_prepare(kvm, gfn, *pfn, *max_order);
 	trace_kvm_gmem_prepare(gfn, *pfn, *max_order, r);
@@ -304,27 +459,32 @@ out_file:
 	return r;
 }
 
+/* All or nothing: what can fail comes first. */
 static long kvm_gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 {
 	struct address_space *mapping = inode->i_mapping;
 	struct kvm_gmem_inode *gmem = to_gmem(inode);
+	pgoff_t first = offset >> PAGE_SHIFT;
+	pgoff_t end = (offset + len) >> PAGE_SHIFT;
+	long r;
 
 	if (down_write_killable(&mapping->invalidate_lock))
 		return -EINTR;
 
-	kvm_gmem_invalidate_begin(gmem, offset >> PAGE_SHIFT,
-				  (offset + len - 1) >> PAGE_SHIFT);
-	truncate_inode_pages_range(mapping, offset, offset + len - 1);
+	kvm_gmem_invalidate_begin(gmem, first, end - 1);
+	r = kvm_gmem_split_at(inode, first) ?: kvm_gmem_split_at(inode, end);
+	if (!r)
+		truncate_inode_pages_range(mapping, offset, offset + len - 1);
 	kvm_gmem_invalidate_end(gmem);
 
 	filemap_invalidate_unlock(mapping);
-	return 0;
+	return r;
 }
 
 static long kvm_gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 {
 	struct address_space *mapping = inode->i_mapping;
-	pgoff_t index = offset >> PAGE_SHIFT;
+	pgoff_t first = offset >> PAGE_SHIFT, index = first;
 	pgoff_t end = (offset + len) >> PAGE_SHIFT;
 	struct folio *folio;
 	long r = 0;
@@ -340,7 +500,7 @@ static long kvm_gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 
 		/* Let a hole that is waiting to be punched go first. */
 		filemap_invalidate_lock_shared(mapping);
-		folio = kvm_gmem_get_folio(inode, index);
+		folio = kvm_gmem_get_folio(inode, index, first, end - 1);
 		if (IS_ERR(folio)) {
 			filemap_invalidate_unlock_shared(mapping);
 			r = PTR_ERR(folio);
@@ -419,8 +579,51 @@ static int kvm_gmem_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+#ifdef CONFIG_PROC_FS
+/* What the file holds, in KiB.  A file of terabytes takes time: can be killed. */
+static void kvm_gmem_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	XA_STATE(xas, &inode->i_mapping->i_pages, 0);
+	unsigned long small = 0, huge = 0;
+	unsigned int batch = 0;
+	struct folio *folio;
+
+	rcu_read_lock();
+	xas_for_each(&xas, folio, ULONG_MAX) {
+		if (xas_retry(&xas, folio) || xa_is_value(folio))
+			continue;
+
+		if (folio_test_large(folio))
+			huge++;
+		else
+			small++;
+
+		if (++batch % XA_CHECK_SCHED)
+			continue;
+		xas_pause(&xas);
+		rcu_read_unlock();
+		if (fatal_signal_pending(current))
+			return;
+		cond_resched();
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+
+	seq_printf(m, "size:\t%llu kB\n", i_size_read(inode) >> 10);
+	seq_printf(m, "private:\t%lu kB\n",
+		   (small + (huge << KVM_GMEM_HUGE_ORDER)) << (PAGE_SHIFT - 10));
+	seq_puts(m, "shared:\t0 kB\n");
+	seq_printf(m, "small_folios:\t%lu\n", small);
+	seq_printf(m, "huge_folios:\t%lu\n", huge);
+}
+#endif
+
 static struct file_operations kvm_gmem_fops = {
 	.release	= kvm_gmem_release,
+#ifdef CONFIG_PROC_FS
+	.show_fdinfo	= kvm_gmem_show_fdinfo,
+#endif
 	.fallocate	= kvm_gmem_fallocate,
 };
 
@@ -439,15 +642,11 @@ static int kvm_gmem_error_page(struct address_space *mapping, struct page *page)
 	spin_lock(&gmem->lock);
 	node = interval_tree_iter_first(&gmem->bindings, index, index);
 	if (node) {
-		struct kvm_gfn_range range =
-			kvm_gmem_gfn_range(node_to_slot(node), index, index);
 		struct kvm *kvm = gmem->kvm;
-
-		range.may_block = false;
 
 		KVM_MMU_LOCK(kvm);
 		kvm_mmu_invalidate_begin(kvm);
-		kvm_gmem_unmap(kvm, &range);
+		kvm_gmem_unmap(kvm, node_to_slot(node), index, index, false);
 		kvm_mmu_invalidate_end(kvm);
 		KVM_MMU_UNLOCK(kvm);
 	}
@@ -470,6 +669,16 @@ static void kvm_gmem_free_folio(struct folio *folio)
 {
 	kvm_pfn_t pfn = folio_pfn(folio);
 	kvm_pfn_t end = pfn + folio_nr_pages(folio);
+
+	/*
+	 * A poisoned page that could not be split off when it was found: the
+	 * allocator looks for poison in small folios only.
+	 */
+	if (folio_test_large(folio) && PageHasHWPoisoned(&folio->page)) {
+		pr_warn_ratelimited("kvm: gmem: pfn 0x%llx-0x%llx has poison, and is lost\n",
+				    pfn, end - 1);
+		folio_get(folio);
+	}
 
 	kvm_arch_gmem_invalidate(pfn, end);
 	trace_kvm_gmem_invalidate(pfn, end);
@@ -518,6 +727,7 @@ static struct inode *kvm_gmem_alloc_inode(struct super_block *sb)
 		return NULL;
 
 	gmem->kvm = NULL;
+	gmem->small = false;
 	gmem->bindings = RB_ROOT_CACHED;
 	spin_lock_init(&gmem->lock);
 	return &gmem->vfs_inode;
@@ -574,6 +784,9 @@ static struct file *kvm_gmem_make_file(struct kvm *kvm, loff_t size)
 	mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER);
 	mapping_set_inaccessible(inode->i_mapping);
 	to_gmem(inode)->kvm = kvm;
+	to_gmem(inode)->small = !kvm_gmem_order(kvm);
+	if (!to_gmem(inode)->small)
+		mapping_set_large_folios(inode->i_mapping);
 
 	file = alloc_file_pseudo(inode, kvm_gmem_mnt, KVM_GMEM_NAME, O_RDWR,
 				 &kvm_gmem_fops);
@@ -621,6 +834,42 @@ err_pins:
 err_fd:
 	put_unused_fd(fd);
 	return r;
+}
+
+/**
+ * kvm_gmem_order() - KVM_CHECK_EXTENSION of KVM_CAP_GUEST_MEMFD_ORDER
+ * @kvm: the VM, or NULL for what a new VM has
+ *
+ * Return: the order of the largest folio of a file that is made now, if the
+ * administrator does not mind; 0 if there are small ones only.
+ */
+int kvm_gmem_order(struct kvm *kvm)
+{
+	/* xas_split_alloc() splits over two levels of an xarray at most. */
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) ||
+	    KVM_GMEM_HUGE_ORDER > 2 * XA_CHUNK_SHIFT ||
+	    (kvm && READ_ONCE(kvm->gmem_small)))
+		return 0;
+
+	return KVM_GMEM_HUGE_ORDER;
+}
+
+/**
+ * kvm_gmem_set_order() - KVM_ENABLE_CAP of KVM_CAP_GUEST_MEMFD_ORDER
+ * @kvm: the VM
+ * @cap: args[0] is the order of the largest folio of files made from now on
+ *
+ * Return: 0; -EINVAL for flags, or an order other than 0 and the one that the
+ * kernel has.
+ */
+int kvm_gmem_set_order(struct kvm *kvm, struct kvm_enable_cap *cap)
+{
+	if (cap->flags || !kvm_arch_has_private_mem(kvm) ||
+	    (cap->args[0] && cap->args[0] != kvm_gmem_order(NULL)))
+		return -EINVAL;
+
+	WRITE_ONCE(kvm->gmem_small, !cap->args[0]);
+	return 0;
 }
 
 /**

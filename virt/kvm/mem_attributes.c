@@ -23,6 +23,8 @@
 #include <linux/kvm_host.h>
 #include <linux/uaccess.h>
 
+#include <trace/events/kvm.h>
+
 #include "kvm_mm.h"
 
 /* The store has a byte for each page. */
@@ -154,6 +156,7 @@ static int kvm_mem_attr_set(struct kvm *kvm, gfn_t start, gfn_t end, u8 attrs)
 	KVM_MMU_UNLOCK(kvm);
 
 	kvm_mem_attr_store_finish(&change);
+	trace_kvm_set_mem_attributes(start, end, attrs);
 	return 0;
 }
 

@@ -8,6 +8,48 @@
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM kvm_gmem
 
+TRACE_EVENT(kvm_gmem_allocate,
+	TP_PROTO(unsigned long ino, pgoff_t index, kvm_pfn_t pfn, int order),
+	TP_ARGS(ino, index, pfn, order),
+
+	TP_STRUCT__entry(
+		__field(unsigned long, ino)
+		__field(pgoff_t, index)
+		__field(kvm_pfn_t, pfn)
+		__field(int, order)
+	),
+
+	TP_fast_assign(
+		__entry->ino = ino;
+		__entry->index = index;
+		__entry->pfn = pfn;
+		__entry->order = order;
+	),
+
+	TP_printk("ino %lu index 0x%lx pfn 0x%llx order %d", __entry->ino,
+		  __entry->index, __entry->pfn, __entry->order)
+);
+
+TRACE_EVENT(kvm_gmem_split,
+	TP_PROTO(unsigned long ino, pgoff_t index, int ret),
+	TP_ARGS(ino, index, ret),
+
+	TP_STRUCT__entry(
+		__field(unsigned long, ino)
+		__field(pgoff_t, index)
+		__field(int, ret)
+	),
+
+	TP_fast_assign(
+		__entry->ino = ino;
+		__entry->index = index;
+		__entry->ret = ret;
+	),
+
+	TP_printk("ino %lu index 0x%lx ret %d", __entry->ino, __entry->index,
+		  __entry->ret)
+);
+
 TRACE_EVENT(kvm_gmem_prepare,
 	TP_PROTO(gfn_t gfn, kvm_pfn_t pfn, int order, int ret),
 	TP_ARGS(gfn, pfn, order, ret),

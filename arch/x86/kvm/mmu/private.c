@@ -154,23 +154,27 @@ int kvm_mmu_faultin_private(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 /**
  * kvm_mmu_private_max_level() - limit the size of a mapping by the attributes
  * @kvm: a VM with private memory
+ * @slot: the memslot of @gfn
  * @gfn: the page to be mapped
  * @max_level: the largest level that is possible otherwise
  *
+ * Of a memslot that has private memory, lpage_info does not say how its HVA is
+ * aligned, which is of no concern to private memory.
+ *
  * Context: mmu_lock held, or the result is only a hint.  Does not sleep.
  */
-int kvm_mmu_private_max_level(struct kvm *kvm, gfn_t gfn, int max_level)
+int kvm_mmu_private_max_level(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			      gfn_t gfn, int max_level)
 {
+	gfn_t misaligned = slot->base_gfn ^ (slot->userspace_addr >> PAGE_SHIFT);
 	bool private = kvm_mem_is_private(kvm, gfn);
-
-	/* guest_memfd has small folios only, so far. */
-	if (private)
-		return PG_LEVEL_4K;
 
 	for (; max_level > PG_LEVEL_4K; max_level--) {
 		gfn_t pages = KVM_PAGES_PER_HPAGE(max_level);
 		gfn_t start = gfn & ~(pages - 1);
 
+		if (!private && misaligned & (pages - 1))
+			continue;
 		if (kvm_mem_range_is_private(kvm, start, start + pages, private))
 			break;
 	}

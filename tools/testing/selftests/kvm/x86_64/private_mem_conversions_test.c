@@ -364,7 +364,11 @@ SUBTEST(pages_come_with_first_access)
 {
 	int fd;
 
-	setup();
+	/* One by one, if they are small. */
+	setup_vm(1);
+	if (kvm_check_cap(KVM_CAP_GUEST_MEMFD_ORDER))
+		vm_enable_cap(vm, KVM_CAP_GUEST_MEMFD_ORDER, 0);
+	vm_mem_region_add_private(vm, GPA, SLOT, REGION_PAGES, -1, 0);
 	fd = memslot2region(vm, SLOT)->guest_memfd;
 	vm_mem_set_private(vm, GPA, REGION_SIZE);
 	ASSERT_EQ(guest_memfd_nr_pages(fd), 0ul);

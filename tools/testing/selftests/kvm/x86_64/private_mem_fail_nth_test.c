@@ -420,6 +420,31 @@ SUBTEST(guest_fault)
 	report("KVM_RUN");
 }
 
+/* A huge folio of which part is to go, but that cannot be split. */
+SUBTEST(punch_part_of_huge_folio)
+{
+	const uint64_t size = 2ull << 20;
+
+	setup();
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_ORDER))
+		subtest_skip("no huge folios");
+	fd = vm_create_guest_memfd(vm, size);
+	must_work("fallocate()", guest_memfd_alloc(fd, 0, size));
+
+	start_failures();
+	while (next_failure()) {
+		ret = injected("punching", guest_memfd_punch(fd, PAGE_SIZE, PAGE_SIZE));
+		ASSERT_EQ(guest_memfd_nr_pages(fd), size / PAGE_SIZE - !ret);
+		if (ret) {
+			ASSERT_EQ(vm_get_stat(vm, "gmem_split_failures"), (uint64_t)nr_errors);
+			continue;
+		}
+		must_work("fallocate()", guest_memfd_punch(fd, 0, size));
+		must_work("fallocate()", guest_memfd_alloc(fd, 0, size));
+	}
+	report("punching part of a huge folio");
+}
+
 int main(int argc, char *argv[])
 {
 	require_private_mem();

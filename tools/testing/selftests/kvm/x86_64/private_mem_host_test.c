@@ -306,6 +306,24 @@ SUBTEST(memcg_pays_for_attributes)
 		    charge);
 }
 
+/*
+ * A cgroup that cannot pay for a huge folio pays for small ones: the guest does
+ * not notice.
+ */
+SUBTEST(memcg_has_no_room_for_huge)
+{
+	char limit[32];
+
+	cgroup_enter();
+	setup_pages(2 * MB / PAGE_SIZE);
+	snprintf(limit, sizeof(limit), "%ld", cgroup_charge() + (int64_t)(3 * MB / 2));
+	TEST_ASSERT(write_file(cgroup_path("memory.max"), limit), "memory.max");
+	agent_fill(&agent, GPA, MB / 2, SEED);
+	ASSERT_EQ(guest_memfd_nr_pages(fd), MB / 2 / PAGE_SIZE);
+	agent_check(&agent, GPA, MB / 2, SEED);
+	TEST_ASSERT(write_file(cgroup_path("memory.max"), "max"), "memory.max");
+}
+
 /* What a child does under a limit of 16 MiB over what it has already. */
 static void run_limited(void (*fn)(void))
 {
@@ -370,6 +388,7 @@ SUBTEST(memcg_limits_allocation)
 #define KPF_MMAP	11
 #define KPF_SLAB	7
 #define KPF_BUDDY	10
+#define KPF_COMPOUND_TAIL 16
 #define KPF_LRU		5
 #define KPF_HWPOISON	19
 #define KPF_NOPAGE	20
@@ -383,8 +402,11 @@ static uint64_t page_flags(int file, uint64_t pfn)
 	return flags;
 }
 
-/* Break one page of the file, whichever; returns its number, or 0. */
-static uint64_t break_a_page(void)
+/*
+ * Break one page of the file, the first that has the flag; returns its number,
+ * or 0.
+ */
+static uint64_t break_a_page(int flag)
 {
 	int file = open("/proc/kpageflags", O_RDONLY);
 	static uint64_t flags[8192];
@@ -413,7 +435,7 @@ static uint64_t break_a_page(void)
 					     1 << KPF_BUDDY | 1 << KPF_HWPOISON |
 					     1 << KPF_NOPAGE;
 
-			if (!(flags[i] & 1 << KPF_LRU) || flags[i] & not)
+			if (!(flags[i] & 1 << flag) || flags[i] & not)
 				continue;
 			snprintf(buf, sizeof(buf), "%lu", pfn + i);
 			TEST_ASSERT(write_file(HWPOISON "corrupt-pfn", buf),
@@ -453,19 +475,20 @@ static void assert_poisoned(int rc, uint64_t gpa)
 		    run->memory_fault.flags);
 }
 
-SUBTEST(memory_failure)
+static void break_one_of(uint64_t nr_pages, int flag)
 {
-	uint64_t pfn, i, bad = NR_PAGES;
+	uint64_t pfn, i, bad = nr_pages;
 	int rc;
 
-	setup();
-	agent_fill(&agent, GPA, SIZE, SEED);
-	pfn = break_a_page();
+	setup_pages(nr_pages);
+	agent_fill(&agent, GPA, nr_pages * PAGE_SIZE, SEED);
+	pfn = break_a_page(flag);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
+	ASSERT_EQ(guest_memfd_nr_pages(fd), nr_pages);
 
 	/* Exactly one page is gone, and its guest is told so. */
-	for (i = 0; i < NR_PAGES; i++) {
+	for (i = 0; i < nr_pages; i++) {
 		uint64_t gpa = GPA + i * PAGE_SIZE;
 
 		rc = agent_start(&agent, AGENT_CHECK, gpa, PAGE_SIZE, SEED);
@@ -474,7 +497,7 @@ SUBTEST(memory_failure)
 			continue;
 		}
 		assert_poisoned(rc, gpa);
-		TEST_ASSERT(bad == NR_PAGES, "Pages %lu and %lu are broken", bad, i);
+		TEST_ASSERT(bad == nr_pages, "Pages %lu and %lu are broken", bad, i);
 		bad = i;
 
 		/* As often as it tries; until it gets another page. */
@@ -483,9 +506,20 @@ SUBTEST(memory_failure)
 		ASSERT_EQ(agent_resume(&agent), 0);
 		agent_check_const(&agent, gpa, PAGE_SIZE, 0);
 	}
-	TEST_ASSERT(bad < NR_PAGES, "The guest has not noticed");
-	ASSERT_EQ(guest_memfd_nr_pages(fd), NR_PAGES);
+	TEST_ASSERT(bad < nr_pages, "The guest has not noticed");
+	ASSERT_EQ(guest_memfd_nr_pages(fd), nr_pages);
 	repair_page(pfn);
+}
+
+SUBTEST(memory_failure)
+{
+	break_one_of(NR_PAGES, KPF_LRU);
+}
+
+/* Of a huge folio, too, one page alone is lost. */
+SUBTEST(memory_failure_in_huge_folio)
+{
+	break_one_of(2 * MB / PAGE_SIZE, KPF_COMPOUND_TAIL);
 }
 
 SUBTEST(memory_failure_then_close)
@@ -494,7 +528,7 @@ SUBTEST(memory_failure_then_close)
 
 	setup();
 	agent_fill(&agent, GPA, SIZE, SEED);
-	pfn = break_a_page();
+	pfn = break_a_page(KPF_LRU);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
 	close(fd);
@@ -509,7 +543,7 @@ SUBTEST(memory_failure_of_unused_file)
 	setup();
 	TEST_ASSERT(!guest_memfd_alloc(fd, 0, SIZE), "fallocate()");
 	kvm_vm_free(vm);
-	pfn = break_a_page();
+	pfn = break_a_page(KPF_LRU);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
 	TEST_ASSERT(!guest_memfd_punch(fd, 0, SIZE), "fallocate()");
