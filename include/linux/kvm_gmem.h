@@ -27,12 +27,6 @@ struct kvm_gmem_binding {
 	struct interval_tree_node node;
 };
 
-#define KVM_GMEM_VM_STATS()						       \
-	, STATS_DESC_COUNTER(VM_GENERIC, gmem_huge_allocs),		       \
-	STATS_DESC_COUNTER(VM_GENERIC, gmem_small_allocs),		       \
-	STATS_DESC_COUNTER(VM_GENERIC, gmem_splits),			       \
-	STATS_DESC_COUNTER(VM_GENERIC, gmem_split_failures)
-
 int kvm_gmem_init(struct module *owner);
 void kvm_gmem_exit(void);
 
@@ -51,8 +45,6 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order);
 void kvm_arch_gmem_invalidate(kvm_pfn_t start, kvm_pfn_t end);
 
 #else
-
-#define KVM_GMEM_VM_STATS()
 
 static inline int kvm_gmem_init(struct module *owner)
 {

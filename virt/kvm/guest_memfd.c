@@ -427,8 +427,10 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	 */
 	if ((gfn ^ index) & (KVM_GMEM_HUGE_PAGES - 1) ||
 	    !kvm_mem_range_is_private(kvm, start, start + KVM_GMEM_HUGE_PAGES,
-				      true))
-		first = last = index;
+				      true)) {
+		first = index;
+		last = index;
+	}
 
 	folio = kvm_gmem_get_folio(file_inode(file), index, first, last);
 	if (IS_ERR(folio)) {
@@ -484,7 +486,8 @@ static long kvm_gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
 static long kvm_gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 {
 	struct address_space *mapping = inode->i_mapping;
-	pgoff_t first = offset >> PAGE_SHIFT, index = first;
+	pgoff_t first = offset >> PAGE_SHIFT;
+	pgoff_t index = first;
 	pgoff_t end = (offset + len) >> PAGE_SHIFT;
 	struct folio *folio;
 	long r = 0;

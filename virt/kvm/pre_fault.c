@@ -6,7 +6,6 @@
 #include <linux/kvm_host.h>
 #include <linux/uaccess.h>
 
-
 static int kvm_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu,
 				     struct kvm_pre_fault_memory *range)
 {

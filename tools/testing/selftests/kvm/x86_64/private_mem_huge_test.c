@@ -62,7 +62,7 @@ static void punch(uint64_t first, uint64_t nr)
 	TEST_ASSERT(!ret, __KVM_SYSCALL_ERROR("fallocate()", ret));
 }
 
-static uint64_t fdinfo(const char *name)
+static uint64_t read_fdinfo(const char *name)
 {
 	char path[64], line[128], format[64];
 	uint64_t value = UINT64_MAX;
@@ -81,9 +81,9 @@ static uint64_t fdinfo(const char *name)
 
 #define assert_folios(_small, _huge)						\
 do {										\
-	ASSERT_EQ(fdinfo("small_folios"), (uint64_t)(_small));			\
-	ASSERT_EQ(fdinfo("huge_folios"), (uint64_t)(_huge));			\
-	ASSERT_EQ(fdinfo("private"),						\
+	ASSERT_EQ(read_fdinfo("small_folios"), (uint64_t)(_small));			\
+	ASSERT_EQ(read_fdinfo("huge_folios"), (uint64_t)(_huge));			\
+	ASSERT_EQ(read_fdinfo("private"),						\
 		  ((_small) + (_huge) * HUGE_PAGES) * (PAGE_SIZE / 1024));	\
 	ASSERT_EQ(guest_memfd_nr_pages(fd), (_small) + (_huge) * HUGE_PAGES);	\
 } while (0)
@@ -103,8 +103,8 @@ SUBTEST(huge_by_default)
 	uint64_t mappings;
 
 	setup(3);
-	ASSERT_EQ(fdinfo("size"), 3 * HUGE_SIZE / 1024);
-	ASSERT_EQ(fdinfo("shared"), 0ul);
+	ASSERT_EQ(read_fdinfo("size"), 3 * HUGE_SIZE / 1024);
+	ASSERT_EQ(read_fdinfo("shared"), 0ul);
 	assert_folios(0, 0);
 
 	mappings = nr_huge_mappings();
