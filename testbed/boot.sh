@@ -15,6 +15,8 @@
 #   -a WORDS    more kernel command line
 #   -c N        processors (default: 3, of which the first runs no VMs, see init)
 #   -m SIZE     memory (default: 4G)
+#   -d          count instructions instead of time: one is a nanosecond, on one
+#               processor, and every run is like the other
 #   -I          connect standard input too (for a shell)
 #   -e          the kernel log is checked by the caller: ignore reports in it
 #
@@ -30,7 +32,8 @@ die() { echo "boot: $*" >&2; exit 125; }
 kernel=$top/build/bzImage
 initramfs='' log=$top/build/boot.log limit=300 append='' cpus=3 memory=4G
 input=/dev/null reports=1
-while getopts k:i:l:t:a:c:m:Ie opt; do
+machine=(-accel 'tcg,thread=multi')
+while getopts k:i:l:t:a:c:m:dIe opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
 	i) initramfs=$OPTARG ;;
@@ -39,6 +42,9 @@ while getopts k:i:l:t:a:c:m:Ie opt; do
 	a) append=$OPTARG ;;
 	c) cpus=$OPTARG ;;
 	m) memory=$OPTARG ;;
+	d)	cpus=1 append+=" nokaslr"
+		machine=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -seed 1
+			-rtc 'base=2020-01-01,clock=vm') ;;
 	I) input=/dev/stdin ;;
 	e) reports= ;;
 	*) exit 2 ;;
@@ -64,7 +70,7 @@ trap 'exit 130' INT TERM
 status=0
 # timeout is what the shell waits for; on a signal it passes it on to QEMU
 timeout --foreground -k 10 "$limit" \
-	qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu EPYC \
+	qemu-system-x86_64 -machine pc "${machine[@]}" -cpu EPYC \
 	-smp "$cpus" -m "$memory" -nodefaults -display none -monitor none -no-reboot \
 	-kernel "$kernel" -initrd "$initramfs" -append "$cmdline" \
 	-serial "file:$log" -chardev stdio,id=results,signal=on -serial chardev:results \
