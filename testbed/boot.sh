@@ -32,7 +32,8 @@ die() { echo "boot: $*" >&2; exit 125; }
 kernel=$top/build/bzImage
 initramfs='' log=$top/build/boot.log limit=300 append='' cpus=3 memory=4G
 input=/dev/null reports=1
-machine=(-accel 'tcg,thread=multi')
+machine=(-accel 'tcg,thread=multi') nodes=2
+results=stdio,id=results,signal=on output=
 while getopts k:i:l:t:a:c:m:dIe opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
@@ -42,7 +43,7 @@ while getopts k:i:l:t:a:c:m:dIe opt; do
 	a) append=$OPTARG ;;
 	c) cpus=$OPTARG ;;
 	m) memory=$OPTARG ;;
-	d)	cpus=1 append+=" nokaslr"
+	d)	cpus=1 nodes=1 output=1
 		machine=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -seed 1
 			-rtc 'base=2020-01-01,clock=vm') ;;
 	I) input=/dev/stdin ;;
@@ -57,12 +58,18 @@ command -v qemu-system-x86_64 > /dev/null ||
 
 mkdir -p "$(dirname "$log")"
 : > "$log"
+# Whatever comes from outside comes at some instruction or other, be it the end of
+# standard input
+if [ -n "$output" ]; then
+	output=$log.results
+	results=file,id=results,path=$output
+fi
 
 # tsc=reliable: emulated processors' TSCs agree, but the watchdog that should find
 # that out compares them with a clock that may be late on a busy host.
 cmdline="console=ttyS0 tsc=reliable oops=panic panic=-1 hung_task_panic=1"
 cmdline+=" softlockup_panic=1 watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60"
-cmdline+=" sysctl.kernel.hung_task_timeout_secs=120 reboot=t numa=fake=2 $append"
+cmdline+=" sysctl.kernel.hung_task_timeout_secs=120 reboot=t numa=fake=$nodes $append"
 
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null' EXIT
@@ -73,11 +80,15 @@ timeout --foreground -k 10 "$limit" \
 	qemu-system-x86_64 -machine pc "${machine[@]}" -cpu EPYC \
 	-smp "$cpus" -m "$memory" -nodefaults -display none -monitor none -no-reboot \
 	-kernel "$kernel" -initrd "$initramfs" -append "$cmdline" \
-	-serial "file:$log" -chardev stdio,id=results,signal=on -serial chardev:results \
+	-serial "file:$log" -chardev "$results" -serial chardev:results \
 	< "$input" &
 qemu=$!
 wait "$qemu" || status=$?
 qemu=
+if [ -n "$output" ]; then
+	cat "$output"
+	rm -f "$output"
+fi
 
 show_end() {
 	echo "boot: $1; the end of $log:" >&2
