@@ -12,6 +12,7 @@ line, with "-" for what could not be had and the reason in place of the unit.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -40,6 +41,7 @@ TEXTS = [
     (r"convert_4k_discard", "the same, discard the other side"),
     (r"convert_2m", "convert 2 MiB there and back, touch each time"),
     (r"convert_2m_discard", "the same, discard the other side"),
+    (r"vcpus_1_touch_(\d+)m", "1 vCPU touches {0} MiB, in a thread of its own"),
     (r"vcpus_(\d+)_touch_(\d+)m", "{0} vCPUs touch {1} MiB, a part each"),
     (r"vcpus_(\d+)_touch_(\d+)m_interleaved", "{0} vCPUs touch {1} MiB, page by page"),
     (r"slots_(\d+)_punch", "punch a page of a file with {0} slots"),
@@ -125,7 +127,7 @@ def ratio(a, b):
 def show_ratio(r):
     if r is None:
         return "-"
-    return "%.3f" % r if r >= 0.001 else "%.1e" % r
+    return "%.3f" % r if r >= 0.001 or not r else "%.0e" % r
 
 
 def rows(ours, peer):
@@ -189,7 +191,9 @@ class Head(list):
 
 
 def chart(where, ours, peer, names, unit):
-    """Horizontal bars, shortest name of what is first on top."""
+    """Horizontal bars of all that is a time; false if there is no gnuplot."""
+    if not shutil.which("gnuplot"):
+        return False
     kernels = [k for k in (ours, peer) if k]
     figures = [n for n in ours.values
                if ours.why(n) == "ns" or peer and peer.why(n) == "ns"]
@@ -231,6 +235,7 @@ plot %s
     with open(path, "w", encoding="utf-8") as f:
         f.write(script)
     subprocess.run(["gnuplot", path], check=True, stdin=subprocess.DEVNULL)
+    return True
 
 
 def put_into_readme(table):
@@ -264,7 +269,8 @@ def main():
         unit = "Instructions, of host and guest: 1 ns is one"
     else:
         unit = "Time, medians of %s" % ours.settings.get("repeat", "?")
-    unit += "; transparent huge pages: %s" % ours.settings.get("thp", "?")
+    thp = re.search(r"\[(\w+)\]", ours.settings.get("thp", ""))
+    unit += "; transparent huge pages: %s" % (thp.group(1) if thp else "unknown")
 
     head = Head(["figure", "what"] + names + (["ratio"] if peer else []), (0, 1))
     table = list(rows(ours, peer))
@@ -286,11 +292,13 @@ def main():
     for name, content in ("table.txt", plain), ("table.md", marked):
         with open(os.path.join(where, name), "w", encoding="utf-8") as f:
             f.write(content)
-    chart(where, ours, peer, names, unit)
+    print(plain, end="")
+    if chart(where, ours, peer, names, unit):
+        print("\nchart: %s" % os.path.relpath(os.path.join(where, "bench.svg"), TOP))
+    else:
+        print("\nno chart: gnuplot is missing")
     if options:
         put_into_readme(marked)
-    print(plain, end="")
-    print("\nchart: %s" % os.path.relpath(os.path.join(where, "bench.svg"), TOP))
 
 
 if __name__ == "__main__":

@@ -98,32 +98,38 @@ if [ -n "$peer_src" ]; then
 	fi
 fi
 
-# --- one run: name, kernel's directory, options of the program
-run() {
-	local name=$1 kout=$2 root=$out/$1.root status=0
-	shift 2
+# Instructions do not care what else the computer does, time does
+if [ -n "$wall" ]; then
+	boot_options=(-t 7200) options="--full --repeat=${repeat:-5}" runs=1 most=1
+	max_attr=${PEER_MAX_ATTR:-1}
+else
+	boot_options=(-t 7200 -d) options=--full runs=${repeat:-2} most=$(nproc)
+	max_attr=${PEER_MAX_ATTR:-64}
+fi
+
+pack() { # name, kernel's directory, options of the program
+	local name=$1 root=$out/$1.root
 	mkdir -p "$root/testbed" "$root/bench"
 	cp "$program" "$root/bench/"
-	printf '#!/bin/sh\nexec /bench/private_mem_bench --full %s\n' "$*" > "$root/testbed/start"
+	printf '#!/bin/sh\nexec /bench/private_mem_bench %s\n' "$3" > "$root/testbed/start"
 	chmod +x "$root/testbed/start"
-	"$here/mkinitramfs.sh" -o "$out/$name.initramfs" -m "$kout/modroot" "$root"
+	"$here/mkinitramfs.sh" -o "$out/$name.initramfs" -m "$2/modroot" "$root"
+	cp "$2/bzImage" "$out/$name.bzImage"
 	rm -rf "$root"
-	"$here/boot.sh" "${boot_options[@]}" -k "$kout/bzImage" -i "$out/$name.initramfs" \
+}
+pack ours "$top/build/kernel/base" "$options"
+[ -z "$peer_out" ] || pack peer "$peer_out" "$options --max-attr=$max_attr"
+exec 9>&-
+
+# --- the runs
+run() { # name, number
+	local name=$1.$2 status=0
+	"$here/boot.sh" "${boot_options[@]}" -k "$out/$1.bzImage" -i "$out/$1.initramfs" \
 		-l "$out/$name.kernel.log" > "$out/$name.log" 2> "$out/$name.err" || status=$?
-	rm -f "$out/$name.initramfs"
 	tr -d '\r' < "$out/$name.log" |
 		sed -n -e 's/^# setting /# /p' -e 's/^# figure //p' > "$out/$name.txt"
 	echo "$status" > "$out/$name.status"
 }
-
-# Instructions do not care what else the computer does, time does
-if [ -n "$wall" ]; then
-	boot_options=(-t 7200) options=("--repeat=${repeat:-5}") runs=1 most=1
-	max_attr=${PEER_MAX_ATTR:-1}
-else
-	boot_options=(-t 7200 -d) options=() runs=${repeat:-2} most=$(nproc)
-	max_attr=${PEER_MAX_ATTR:-64}
-fi
 
 # A process group each, to end it with its machine
 set -m
@@ -143,15 +149,12 @@ for ((i = 1; i <= runs; i++)); do
 			wait -n
 		done
 		echo "bench: $who, run $i of $runs"
-		if [ "$who" = ours ]; then
-			run "ours.$i" "$top/build/kernel/base" "${options[@]}" 9>&- &
-		else
-			run "peer.$i" "$peer_out" "${options[@]}" "--max-attr=$max_attr" 9>&- &
-		fi
+		run "$who" "$i" &
 	done
 done
 wait
 trap - EXIT
+rm -f "$out"/{ours,peer}.{initramfs,bzImage}
 echo "bench: $((SECONDS - started)) s"
 
 # --- did it work, and twice the same?
