@@ -43,7 +43,6 @@ case $peer in *[!0-9.]*) die "--peer: not a version: $peer" ;; esac
 
 out=$top/build/bench${wall:+/wall}
 mkdir -p "$out"
-rm -rf "${out:?}"/{ours,peer}* "$out"/table.* "$out"/bench.*
 exec 9> "$top/build/.lock"
 flock 9
 
@@ -117,6 +116,7 @@ pack() { # name, kernel's directory, options of the program
 	cp "$2/bzImage" "$out/$name.bzImage"
 	rm -rf "$root"
 }
+rm -rf "${out:?}"/{ours,peer}* "$out"/table.* "$out"/bench.*
 pack ours "$top/build/kernel/base" "$options"
 [ -z "$peer_out" ] || pack peer "$peer_out" "$options --max-attr=$max_attr"
 exec 9>&-

@@ -16,7 +16,7 @@
 #   -c N        processors (default: 3, of which the first runs no VMs, see init)
 #   -m SIZE     memory (default: 4G)
 #   -d          count instructions instead of time: one is a nanosecond, on one
-#               processor, and every run is like the other
+#               processor, and every run is like the other. Output comes at the end.
 #   -I          connect standard input too (for a shell)
 #   -e          the kernel log is checked by the caller: ignore reports in it
 #
@@ -51,6 +51,7 @@ while getopts k:i:l:t:a:c:m:dIe opt; do
 	*) exit 2 ;;
 	esac
 done
+[ -z "$output" ] || [ "$input" = /dev/null ] || die "-d does not go with -I"
 [ -f "$kernel" ] || die "no kernel: $kernel (make kernel builds it)"
 [ -f "$initramfs" ] || die "no initramfs: ${initramfs:-(-i is missing)}"
 command -v qemu-system-x86_64 > /dev/null ||
