@@ -265,7 +265,8 @@ def main():
     names = [ours.settings.get("kernel", "?") + " with the series"]
     if peer:
         names.append(peer.settings.get("kernel", "?"))
-    if ours.settings.get("cpus") == "1":
+    counted = ours.settings.get("cpus") == "1"
+    if counted:
         unit = "Instructions, of host and guest: 1 ns is one"
     else:
         unit = "Time, medians of %s" % ours.settings.get("repeat", "?")
@@ -274,17 +275,18 @@ def main():
 
     head = Head(["figure", "what"] + names + (["ratio"] if peer else []), (0, 1))
     table = list(rows(ours, peer))
+    # These are about instructions; time depends on the computer
     promised_head = Head(["promise", "is", "at most", "met"], (0, 3))
     promised = [(what, value, most, {True: "yes", False: "NO", None: "-"}[met])
-                for what, value, most, met in promises(ours, peer)]
+                for what, value, most, met in promises(ours, peer)] if counted else []
     missing = ["%s: %s" % (what, reason) for what, reason in sorted({
         (names[k], kernel.why(n)) for k, kernel in enumerate((ours, peer)) if kernel
         for n in ours.values if kernel.value(n) is None})]
     # What is not there, and why
     notes = "".join('"-": %s\n' % line for line in missing)
 
-    plain = "%s\n\n%s\n%s\n%s" % (unit, fixed(head, table), notes + "\n" if notes else "",
-                                fixed(promised_head, promised))
+    plain = "\n".join([unit + "\n", fixed(head, table)] + [part for part in (
+        notes, promised and fixed(promised_head, promised)) if part])
     for_readme = Head(head[1:], (0,))
     marked = "%s.\n\n%s" % (unit, markdown(for_readme, [row[1:] for row in table]))
     if notes:

@@ -79,7 +79,10 @@ if [ -n "$peer" ] && [ -z "$peer_src" ]; then
 fi
 if [ -n "$peer_src" ]; then
 	[ -e "$peer_src" ] || die "there is no $peer_src"
-	[ -n "$peer" ] || peer=$(basename "$peer_src")
+	peer_src=$(realpath "$peer_src")
+	# A directory of its own for each of the same name
+	[ -n "$peer" ] ||
+		peer=$(basename "$peer_src")-$(printf %s "$peer_src" | cksum | cut -d' ' -f1)
 	mkdir -p "$top/build/peer/$peer"
 	peer_tree=$peer_src peer_out=$top/build/peer/$peer/kernel
 	if [ -f "$peer_src" ]; then
