@@ -33,6 +33,10 @@ check-debug: tree ## the same on the debug kernel (T=pattern)
 check-runner: tree ## that the test runner notices what goes wrong
 	@testbed/test-runner.sh
 
+.PHONY: check-bench
+check-bench: tree ## that make bench reports what was measured
+	@scripts/check.sh bench
+
 # PEER=6.12 compares with Debian's linux-source-6.12, PEER_SRC= with another tree or
 # tarball. Instructions are counted, REPEAT= times (2) to see that it is the
 # same each time; WALL=1 takes the time instead, the median of REPEAT (5).
