@@ -29,6 +29,7 @@ command_of() {
 	debug) echo "testbed/run-tests.sh debug $debug_tests" ;;
 	debug-faults) echo "testbed/run-tests.sh --name=debug-faults debug $debug_faults" ;;
 	runner) echo testbed/test-runner.sh ;;
+	bench) echo testbed/test-bench.sh ;;
 	*) echo "check: no stage '$1'" >&2; return 1 ;;
 	esac
 }
@@ -39,11 +40,11 @@ groups=()
 for arg; do
 	case $arg in
 	all)
-		groups+=(shell+tooling+series+runner+lint base)
+		groups+=(shell+tooling+series+bench+runner+lint base)
 		[ "$prefixes" = 0 ] || groups+=(prefixes)
 		groups+=(debug+debug-faults)
 		;;
-	quick) groups+=(shell+tooling quick) ;;
+	quick) groups+=(shell+tooling+bench quick) ;;
 	*) command_of "$arg" >/dev/null && groups+=("$arg") ;;
 	esac
 done

@@ -1,16 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Installs what a fresh Debian 12 lacks. Costs a dpkg-query when nothing does.
+# deps.sh [PACKAGE]...: installs what a fresh Debian 12 lacks, and PACKAGEs. Costs a
+# dpkg-query when nothing does.
 set -eu
 
-# The one list of packages.
+# The one list of packages; what only "make bench" wants, bench.sh adds.
 packages='
 	bc bison build-essential busybox-static ccache cpio flex git kmod
 	libelf-dev libssl-dev lz4 make perl python3 python3-git python3-ply
 	qemu-system-x86 quilt rsync shellcheck sparse xz-utils
 '
 [ -n "${LINUX_SRC:-}" ] || packages="$packages linux-source-6.1"
+packages="$packages $*"
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "deps: not a Debian system; these packages of Debian 12 are needed:" \

@@ -15,6 +15,8 @@
 #   -a WORDS    more kernel command line
 #   -c N        processors (default: 3, of which the first runs no VMs, see init)
 #   -m SIZE     memory (default: 4G)
+#   -d          count instructions instead of time: one is a nanosecond, on one
+#               processor, and every run is like the other. Output comes at the end.
 #   -I          connect standard input too (for a shell)
 #   -e          the kernel log is checked by the caller: ignore reports in it
 #
@@ -30,7 +32,9 @@ die() { echo "boot: $*" >&2; exit 125; }
 kernel=$top/build/bzImage
 initramfs='' log=$top/build/boot.log limit=300 append='' cpus=3 memory=4G
 input=/dev/null reports=1
-while getopts k:i:l:t:a:c:m:Ie opt; do
+machine=(-accel 'tcg,thread=multi') nodes=2
+results=stdio,id=results,signal=on output=
+while getopts k:i:l:t:a:c:m:dIe opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
 	i) initramfs=$OPTARG ;;
@@ -39,11 +43,15 @@ while getopts k:i:l:t:a:c:m:Ie opt; do
 	a) append=$OPTARG ;;
 	c) cpus=$OPTARG ;;
 	m) memory=$OPTARG ;;
+	d)	cpus=1 nodes=1 output=1
+		machine=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -seed 1
+			-rtc 'base=2020-01-01,clock=vm') ;;
 	I) input=/dev/stdin ;;
 	e) reports= ;;
 	*) exit 2 ;;
 	esac
 done
+[ -z "$output" ] || [ "$input" = /dev/null ] || die "-d does not go with -I"
 [ -f "$kernel" ] || die "no kernel: $kernel (make kernel builds it)"
 [ -f "$initramfs" ] || die "no initramfs: ${initramfs:-(-i is missing)}"
 command -v qemu-system-x86_64 > /dev/null ||
@@ -51,12 +59,18 @@ command -v qemu-system-x86_64 > /dev/null ||
 
 mkdir -p "$(dirname "$log")"
 : > "$log"
+# Whatever comes from outside comes at some instruction or other, be it the end of
+# standard input
+if [ -n "$output" ]; then
+	output=$log.results
+	results=file,id=results,path=$output
+fi
 
 # tsc=reliable: emulated processors' TSCs agree, but the watchdog that should find
 # that out compares them with a clock that may be late on a busy host.
 cmdline="console=ttyS0 tsc=reliable oops=panic panic=-1 hung_task_panic=1"
 cmdline+=" softlockup_panic=1 watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60"
-cmdline+=" sysctl.kernel.hung_task_timeout_secs=120 reboot=t numa=fake=2 $append"
+cmdline+=" sysctl.kernel.hung_task_timeout_secs=120 reboot=t numa=fake=$nodes $append"
 
 qemu=
 trap '[ -z "$qemu" ] || kill "$qemu" 2>/dev/null' EXIT
@@ -64,14 +78,18 @@ trap 'exit 130' INT TERM
 status=0
 # timeout is what the shell waits for; on a signal it passes it on to QEMU
 timeout --foreground -k 10 "$limit" \
-	qemu-system-x86_64 -machine pc -accel tcg,thread=multi -cpu EPYC \
+	qemu-system-x86_64 -machine pc "${machine[@]}" -cpu EPYC \
 	-smp "$cpus" -m "$memory" -nodefaults -display none -monitor none -no-reboot \
 	-kernel "$kernel" -initrd "$initramfs" -append "$cmdline" \
-	-serial "file:$log" -chardev stdio,id=results,signal=on -serial chardev:results \
+	-serial "file:$log" -chardev "$results" -serial chardev:results \
 	< "$input" &
 qemu=$!
 wait "$qemu" || status=$?
 qemu=
+if [ -n "$output" ]; then
+	cat "$output"
+	rm -f "$output"
+fi
 
 show_end() {
 	echo "boot: $1; the end of $log:" >&2

@@ -32,3 +32,15 @@ check-debug: tree ## the same on the debug kernel (T=pattern)
 .PHONY: check-runner
 check-runner: tree ## that the test runner notices what goes wrong
 	@testbed/test-runner.sh
+
+.PHONY: check-bench
+check-bench: tree ## that make bench reports what was measured
+	@scripts/check.sh bench
+
+# PEER=6.12 compares with Debian's linux-source-6.12, PEER_SRC= with another tree or
+# tarball. Instructions are counted, REPEAT= times (2) to see that it is the
+# same each time; WALL=1 takes the time instead, the median of REPEAT (5).
+.PHONY: bench
+bench: tree ## what private memory costs, in instructions (PEER=6.12, WALL=1)
+	@testbed/bench.sh $(if $(WALL),--wall) $(if $(REPEAT),--repeat=$(REPEAT)) \
+		$(if $(PEER),--peer='$(PEER)') $(if $(PEER_SRC),--peer-src='$(PEER_SRC)')

@@ -49,6 +49,7 @@ struct kvm_mem_attr_store {
  * @end: gfn past the last one
  * @run: memory for the run of the whole blocks
  * @rest: memory for the rest of a run that is cut in two
+ * @mixed: the mixed blocks among those that the range covers in part
  * @attrs: the new attributes
  *
  * Lives on the stack of whoever changes the attributes, opaque to it.
@@ -59,6 +60,7 @@ struct kvm_mem_attr_change {
 	gfn_t end;
 	struct kvm_mem_attr_run *run;
 	struct kvm_mem_attr_run *rest;
+	struct kvm_mem_attr_run *mixed[2];
 	u8 attrs;
 };
 

@@ -357,9 +357,14 @@ static void run_join(struct kvm_mem_attr_store *store,
 	write_seqcount_end(&store->seq);
 }
 
-/* Make a block mixed, if its pages are to differ: no page's attributes change. */
-static int prepare_partial_block(struct kvm_mem_attr_store *store,
-				 unsigned long block, u8 attrs)
+/*
+ * Make a block mixed, if its pages are to differ: no page's attributes change.
+ *
+ * Return: the mixed block, NULL if it is uniform and stays so, or -ENOMEM.
+ */
+static struct kvm_mem_attr_run *
+prepare_partial_block(struct kvm_mem_attr_store *store, unsigned long block,
+		      u8 attrs)
 {
 	struct kvm_mem_attr_run *run = run_find(store, block);
 	struct kvm_mem_attr_run *mixed, *rest;
@@ -367,11 +372,11 @@ static int prepare_partial_block(struct kvm_mem_attr_store *store,
 
 	if (run_has(run, block)) {
 		if (run->mixed)
-			return 0;
+			return run;
 		old = run->attrs;
 	}
 	if (old == attrs)
-		return 0;
+		return NULL;
 
 	mixed = kmalloc(struct_size(mixed, pages, BLOCK_PAGES),
 			GFP_KERNEL_ACCOUNT);
@@ -379,7 +384,7 @@ static int prepare_partial_block(struct kvm_mem_attr_store *store,
 	if (!mixed || !rest) {
 		kfree(mixed);
 		kfree(rest);
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	}
 
 	mixed->first = block;
@@ -410,23 +415,37 @@ static int prepare_partial_block(struct kvm_mem_attr_store *store,
 	write_seqcount_end(&store->seq);
 
 	kfree(rest);
-	return 0;
+	return mixed;
+}
+
+/* The pages of a mixed block, by index, that lie in the range: [@from, @to). */
+static void changed_pages(struct kvm_mem_attr_change *change,
+			  struct kvm_mem_attr_run *mixed, unsigned int *from,
+			  unsigned int *to)
+{
+	gfn_t base = (gfn_t)mixed->first << BLOCK_SHIFT;
+
+	*from = max(change->start, base) - base;
+	*to = min(change->end, base + BLOCK_PAGES) - base;
 }
 
 /* Reduce a mixed block to a uniform one, if it can be and there is memory. */
-static void finish_partial_block(struct kvm_mem_attr_store *store,
-				 unsigned long block)
+static void finish_partial_block(struct kvm_mem_attr_change *change,
+				 struct kvm_mem_attr_run *mixed)
 {
-	struct kvm_mem_attr_run *mixed = run_find(store, block);
+	struct kvm_mem_attr_store *store = change->store;
 	struct kvm_mem_attr_run *run;
+	unsigned int from, to;
 	u8 attrs;
 
-	if (!run_has(mixed, block) || !mixed->mixed ||
-	    memchr_inv(mixed->pages, mixed->pages[0], BLOCK_PAGES))
+	/* A page that differs is most likely near those that have changed. */
+	changed_pages(change, mixed, &from, &to);
+	attrs = mixed->pages[from];
+	if (memchr_inv(&mixed->pages[to], attrs, BLOCK_PAGES - to) ||
+	    memchr_inv(mixed->pages, attrs, to))
 		return;
 
-	attrs = mixed->pages[0];
-	run = run_alloc(block, block, attrs);
+	run = run_alloc(mixed->first, mixed->first, attrs);
 	if (!run)
 		return;
 
@@ -466,6 +485,7 @@ int kvm_mem_attr_store_prepare(struct kvm_mem_attr_change *change,
 			       gfn_t start, gfn_t end, u8 attrs)
 {
 	unsigned long first, past, partial[2];
+	struct kvm_mem_attr_run *mixed;
 	int i, r;
 
 	change->store = store;
@@ -473,6 +493,8 @@ int kvm_mem_attr_store_prepare(struct kvm_mem_attr_change *change,
 	change->end = end;
 	change->run = NULL;
 	change->rest = NULL;
+	change->mixed[0] = NULL;
+	change->mixed[1] = NULL;
 	change->attrs = attrs;
 
 	whole_blocks(change, &first, &past);
@@ -488,9 +510,12 @@ int kvm_mem_attr_store_prepare(struct kvm_mem_attr_change *change,
 	for (i = 0; i < ARRAY_SIZE(partial); i++) {
 		if (partial[i] == ULONG_MAX)
 			continue;
-		r = prepare_partial_block(store, partial[i], attrs);
-		if (r)
+		mixed = prepare_partial_block(store, partial[i], attrs);
+		if (IS_ERR(mixed)) {
+			r = PTR_ERR(mixed);
 			goto fail;
+		}
+		change->mixed[i] = mixed;
 	}
 
 	return 0;
@@ -534,20 +559,13 @@ static void commit_whole_blocks(struct kvm_mem_attr_change *change,
 
 /* Set the pages of a block that lie in the changed range. */
 static void commit_partial_block(struct kvm_mem_attr_change *change,
-				 unsigned long block)
+				 struct kvm_mem_attr_run *mixed)
 {
-	struct kvm_mem_attr_run *run = run_find(change->store, block);
-	gfn_t base = (gfn_t)block << BLOCK_SHIFT;
-	gfn_t from = max(change->start, base);
-	gfn_t to = min(change->end, base + BLOCK_PAGES);
-	gfn_t gfn;
+	unsigned int i, to;
 
-	/* It is uniform if it has these attributes already. */
-	if (!run_has(run, block) || !run->mixed)
-		return;
-
-	for (gfn = from; gfn < to; gfn++)
-		WRITE_ONCE(run->pages[gfn - base], change->attrs);
+	changed_pages(change, mixed, &i, &to);
+	for (; i < to; i++)
+		WRITE_ONCE(mixed->pages[i], change->attrs);
 }
 
 /**
@@ -561,17 +579,16 @@ static void commit_partial_block(struct kvm_mem_attr_change *change,
  */
 void kvm_mem_attr_store_commit(struct kvm_mem_attr_change *change)
 {
-	unsigned long first, past, partial[2];
+	unsigned long first, past;
 	int i;
 
 	whole_blocks(change, &first, &past);
 	if (first < past)
 		commit_whole_blocks(change, first, past - 1);
 
-	partial_blocks(change->start, change->end, partial);
-	for (i = 0; i < ARRAY_SIZE(partial); i++) {
-		if (partial[i] != ULONG_MAX)
-			commit_partial_block(change, partial[i]);
+	for (i = 0; i < ARRAY_SIZE(change->mixed); i++) {
+		if (change->mixed[i])
+			commit_partial_block(change, change->mixed[i]);
 	}
 }
 EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_commit);
@@ -584,16 +601,14 @@ EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_commit);
  */
 void kvm_mem_attr_store_finish(struct kvm_mem_attr_change *change)
 {
-	unsigned long partial[2];
 	int i;
 
 	kfree(change->run);
 	kfree(change->rest);
 
-	partial_blocks(change->start, change->end, partial);
-	for (i = 0; i < ARRAY_SIZE(partial); i++) {
-		if (partial[i] != ULONG_MAX)
-			finish_partial_block(change->store, partial[i]);
+	for (i = 0; i < ARRAY_SIZE(change->mixed); i++) {
+		if (change->mixed[i])
+			finish_partial_block(change, change->mixed[i]);
 	}
 }
 EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_finish);

@@ -106,7 +106,7 @@ static void kvm_mem_attr_unmap(struct kvm *kvm, gfn_t start, gfn_t end)
 	struct kvm_memslots *slots;
 	int i;
 
-	for (i = 0; i < KVM_ADDRESS_SPACE_NUM; i++) {
+	for (i = 0; i < kvm_nr_user_address_spaces(kvm); i++) {
 		slots = __kvm_memslots(kvm, i);
 
 		kvm_for_each_memslot_in_gfn_range(&iter, slots, start, end) {
