@@ -10,6 +10,8 @@
 #include <linux/seqlock.h>
 #include <linux/kvm_types.h>
 
+struct kvm_gfn_range;
+
 #ifdef CONFIG_KVM_GENERIC_MEMORY_ATTRIBUTES
 
 /**
@@ -76,6 +78,9 @@ int kvm_mem_attr_store_prepare(struct kvm_mem_attr_change *change,
 			       gfn_t start, gfn_t end, u8 attrs);
 void kvm_mem_attr_store_commit(struct kvm_mem_attr_change *change);
 void kvm_mem_attr_store_finish(struct kvm_mem_attr_change *change);
+
+/* What the architecture has to do; see the implementation. */
+void kvm_arch_split_mappings(struct kvm *kvm, struct kvm_gfn_range *range);
 
 void kvm_mem_attr_init_vm(struct kvm *kvm);
 void kvm_mem_attr_destroy_vm(struct kvm *kvm);

@@ -156,6 +156,8 @@ static void kvm_gmem_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 	range.may_block = may_block;
 	idx = srcu_read_lock(&kvm->srcu);
 	range.slot = gfn_to_memslot(kvm, range.start);
+	if (range.slot && may_block)
+		kvm_arch_split_mappings(kvm, &range);
 	if (range.slot && kvm_unmap_gfn_range(kvm, &range))
 		kvm_flush_remote_tlbs(kvm);
 	srcu_read_unlock(&kvm->srcu, idx);

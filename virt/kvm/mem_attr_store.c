@@ -603,8 +603,11 @@ void kvm_mem_attr_store_finish(struct kvm_mem_attr_change *change)
 {
 	int i;
 
-	kfree(change->run);
-	kfree(change->rest);
+	/* Small changes have none of these. */
+	if (change->run || change->rest) {
+		kfree(change->run);
+		kfree(change->rest);
+	}
 
 	for (i = 0; i < ARRAY_SIZE(change->mixed); i++) {
 		if (change->mixed[i])

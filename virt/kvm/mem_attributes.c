@@ -96,6 +96,20 @@ bool kvm_mem_range_is_private(struct kvm *kvm, gfn_t start, gfn_t end,
 					  KVM_MEMORY_ATTRIBUTE_PRIVATE : 0);
 }
 
+/* Is any of the range in a memslot? */
+static bool kvm_mem_attr_has_slot(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	struct kvm_memslot_iter iter;
+	int i;
+
+	for (i = 0; i < kvm_nr_user_address_spaces(kvm); i++) {
+		kvm_memslot_iter_start(&iter, __kvm_memslots(kvm, i), start);
+		if (kvm_memslot_iter_is_valid(&iter, end))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Remove all mappings of a range of gfns.  Drops mmu_lock between memslots, of
  * which there may be thousands.
@@ -119,6 +133,7 @@ static void kvm_mem_attr_unmap(struct kvm *kvm, gfn_t start, gfn_t end)
 			};
 
 			KVM_MMU_LOCK(kvm);
+			kvm_arch_split_mappings(kvm, &range);
 			if (kvm_unmap_gfn_range(kvm, &range))
 				kvm_flush_remote_tlbs(kvm);
 			KVM_MMU_UNLOCK(kvm);
@@ -130,6 +145,7 @@ static void kvm_mem_attr_unmap(struct kvm *kvm, gfn_t start, gfn_t end)
 static int kvm_mem_attr_set(struct kvm *kvm, gfn_t start, gfn_t end, u8 attrs)
 {
 	struct kvm_mem_attr_change change;
+	bool has_slot;
 	int r;
 
 	lockdep_assert_held(&kvm->slots_lock);
@@ -143,17 +159,24 @@ static int kvm_mem_attr_set(struct kvm *kvm, gfn_t start, gfn_t end, u8 attrs)
 	if (r)
 		return r;
 
-	KVM_MMU_LOCK(kvm);
-	kvm_mmu_invalidate_begin(kvm);
-	kvm_mmu_invalidate_range_add(kvm, start, end);
-	KVM_MMU_UNLOCK(kvm);
+	/* Where there is no memslot, there is no mapping, nor one to be made. */
+	has_slot = kvm_mem_attr_has_slot(kvm, start, end);
+	if (has_slot) {
+		KVM_MMU_LOCK(kvm);
+		kvm_mmu_invalidate_begin(kvm);
+		kvm_mmu_invalidate_range_add(kvm, start, end);
+		KVM_MMU_UNLOCK(kvm);
+	}
 
 	kvm_mem_attr_store_commit(&change);
-	kvm_mem_attr_unmap(kvm, start, end);
 
-	KVM_MMU_LOCK(kvm);
-	kvm_mmu_invalidate_end(kvm);
-	KVM_MMU_UNLOCK(kvm);
+	if (has_slot) {
+		kvm_mem_attr_unmap(kvm, start, end);
+
+		KVM_MMU_LOCK(kvm);
+		kvm_mmu_invalidate_end(kvm);
+		KVM_MMU_UNLOCK(kvm);
+	}
 
 	kvm_mem_attr_store_finish(&change);
 	trace_kvm_set_mem_attributes(start, end, attrs);

@@ -18,6 +18,7 @@
 
 #include "mmu.h"
 #include "mmu_internal.h"
+#include "tdp_mmu.h"
 
 /*
  * Both hooks of the architecture are optional; a software-protected VM has
@@ -151,6 +152,82 @@ int kvm_mmu_faultin_private(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	return kvm_mmu_faultin_gmem(vcpu, fault);
 }
 
+/*
+ * A huge page of which part is converted is mapped by small ones, and could be
+ * mapped as one again when the part is converted back.  A guest that does this
+ * all the time would pay for splitting and joining each time.  So look at how
+ * often it did lately: more than so many times, with no second of rest.
+ */
+#define KVM_MMU_MANY_CONVERSIONS	8
+
+static struct kvm_lpage_info *
+kvm_mmu_lpage_info(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	return &slot->arch.lpage_info[PG_LEVEL_2M - 2]
+				     [gfn_to_index(gfn, slot->base_gfn, PG_LEVEL_2M)];
+}
+
+static bool kvm_mmu_rested(struct kvm_lpage_info *info, u16 now)
+{
+	return (u16)(now - READ_ONCE(info->last_conversion)) > 1;
+}
+
+static bool kvm_mmu_converts_often(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	struct kvm_lpage_info *info = kvm_mmu_lpage_info(slot, gfn);
+
+	return READ_ONCE(info->nr_conversions) > KVM_MMU_MANY_CONVERSIONS &&
+	       !kvm_mmu_rested(info, ktime_get_seconds());
+}
+
+static void kvm_mmu_count_conversion(struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	struct kvm_lpage_info *info = kvm_mmu_lpage_info(slot, gfn);
+	u16 now = ktime_get_seconds();
+
+	if (kvm_mmu_rested(info, now))
+		WRITE_ONCE(info->nr_conversions, 0);
+	if (info->nr_conversions <= KVM_MMU_MANY_CONVERSIONS)
+		WRITE_ONCE(info->nr_conversions, info->nr_conversions + 1);
+	WRITE_ONCE(info->last_conversion, now);
+}
+
+/* The huge page around @gfn, part of which is to be unmapped. */
+static void kvm_mmu_split_mapping(struct kvm *kvm, struct kvm_memory_slot *slot,
+				  gfn_t gfn)
+{
+	kvm_mmu_count_conversion(slot, gfn);
+	kvm_tdp_mmu_try_split_huge_pages(kvm, slot, gfn, gfn + 1, PG_LEVEL_4K,
+					 false);
+}
+
+/**
+ * kvm_arch_split_mappings() - keep what is mapped around a range
+ * @kvm: a VM with private memory
+ * @range: the range that is about to be unmapped, and its memslot
+ *
+ * Splits the huge mappings that reach over the ends of the range, so that what
+ * lies outside need not fault again.  If it does not succeed, it will.
+ *
+ * Context: mmu_lock held for write; may be dropped and taken again.
+ */
+void kvm_arch_split_mappings(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	gfn_t mask = KVM_PAGES_PER_HPAGE(PG_LEVEL_2M) - 1;
+	gfn_t first = range->start & ~mask, last = (range->end - 1) & ~mask;
+
+	/* All of a huge page: a new start. */
+	if (!((range->start | range->end) & mask)) {
+		WRITE_ONCE(kvm_mmu_lpage_info(range->slot, first)->nr_conversions, 0);
+		return;
+	}
+
+	if (range->start & mask)
+		kvm_mmu_split_mapping(kvm, range->slot, range->start);
+	if (range->end & mask && (last != first || !(range->start & mask)))
+		kvm_mmu_split_mapping(kvm, range->slot, range->end - 1);
+}
+
 /**
  * kvm_mmu_private_max_level() - limit the size of a mapping by the attributes
  * @kvm: a VM with private memory
@@ -174,6 +251,8 @@ int kvm_mmu_private_max_level(struct kvm *kvm, const struct kvm_memory_slot *slo
 		gfn_t start = gfn & ~(pages - 1);
 
 		if (!private && misaligned & (pages - 1))
+			continue;
+		if (max_level == PG_LEVEL_2M && kvm_mmu_converts_often(slot, gfn))
 			continue;
 		if (kvm_mem_range_is_private(kvm, start, start + pages, private))
 			break;

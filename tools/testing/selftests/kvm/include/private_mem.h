@@ -181,6 +181,9 @@ static inline void agent_fill(struct agent *agent, uint64_t addr, uint64_t size,
 	agent_do(agent, AGENT_FILL, addr, size, seed);
 }
 
+/* How many faults KVM has resolved for the vCPU. */
+uint64_t agent_nr_faults(struct agent *agent);
+
 /* The guest's view of the memory, which must be the pattern or a constant. */
 void agent_check(struct agent *agent, uint64_t addr, uint64_t size,
 		 uint64_t seed);

@@ -74,42 +74,14 @@ static void pre_fault_all(uint64_t gpa, uint64_t size)
 	}
 }
 
-static uint64_t nr_faults(struct agent *a)
-{
-	uint64_t data;
-	char *name = "pf_fixed";
-	struct kvm_stats_header header;
-	struct kvm_stats_desc *desc;
-	int stats = __vcpu_ioctl(a->vcpu, KVM_GET_STATS_FD, NULL);
-	size_t size;
-	int i;
-
-	TEST_ASSERT(stats >= 0, "KVM_GET_STATS_FD: errno %d", errno);
-	read_stats_header(stats, &header);
-	desc = read_stats_descriptors(stats, &header);
-	size = get_stats_descriptor_size(&header);
-	for (i = 0; i < header.num_desc; i++) {
-		struct kvm_stats_desc *d = (void *)desc + i * size;
-
-		if (strcmp(d->name, name))
-			continue;
-		read_stat_data(stats, &header, d, &data, 1);
-		free(desc);
-		close(stats);
-		return data;
-	}
-	TEST_FAIL("no statistic %s", name);
-	return 0;
-}
-
 /* The guest need not fault for what was faulted in for it. */
 static void check_no_faults(void)
 {
-	uint64_t before = nr_faults(agent), i;
+	uint64_t before = agent_nr_faults(agent), i;
 
 	for (i = 0; i < NR_PAGES; i++)
 		agent_read(agent, GPA + i * PAGE_SIZE);
-	ASSERT_EQ(nr_faults(agent), before);
+	ASSERT_EQ(agent_nr_faults(agent), before);
 }
 
 SUBTEST(private_memory)

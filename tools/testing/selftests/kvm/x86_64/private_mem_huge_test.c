@@ -316,11 +316,12 @@ SUBTEST(administrator_says_no)
 
 /*
  * Each page of a huge page is shared in turn: the mapping shrinks, the folio
- * and its data stay, and the mapping grows again.
+ * and its data stay, and the mapping grows again; but not if that happens all
+ * the time.
  */
 SUBTEST(convert_each_page)
 {
-	uint64_t mappings, i;
+	uint64_t mappings, faults, i;
 
 	setup(2);
 	agent_fill(agent, GPA, 2 * HUGE_SIZE, SEED);
@@ -341,11 +342,63 @@ SUBTEST(convert_each_page)
 
 		vm_mem_set_private(vm, gpa, PAGE_SIZE);
 		agent_check(agent, gpa, PAGE_SIZE, SEED);
-		ASSERT_EQ(nr_huge_mappings(), mappings);
+		if (i < 4)
+			ASSERT_EQ(nr_huge_mappings(), mappings);
 	}
 	assert_folios(0, 2);
+	ASSERT_EQ(nr_huge_mappings(), mappings - 1);
+
+	/* It costs the page's own faults, and no others. */
+	faults = agent_nr_faults(agent);
+	vm_mem_set_shared(vm, GPA, PAGE_SIZE);
+	agent_read(agent, GPA);
+	vm_mem_set_private(vm, GPA, PAGE_SIZE);
 	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
+	ASSERT_EQ(agent_nr_faults(agent), faults + 2);
+
+	/* After a rest, or when all of it is converted, it is huge again. */
+	sleep(3);
+	vm_mem_set_shared(vm, GPA, PAGE_SIZE);
+	vm_mem_set_private(vm, GPA, PAGE_SIZE);
+	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
+	ASSERT_EQ(nr_huge_mappings(), mappings);
+
+	for (i = 0; i < 20; i++) {
+		vm_mem_set_shared(vm, GPA, PAGE_SIZE);
+		vm_mem_set_private(vm, GPA, PAGE_SIZE);
+		agent_check(agent, GPA, PAGE_SIZE, SEED);
+	}
+	ASSERT_EQ(nr_huge_mappings(), mappings - 1);
+	vm_mem_set_shared(vm, GPA, HUGE_SIZE);
+	vm_mem_set_private(vm, GPA, HUGE_SIZE);
+	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
+	ASSERT_EQ(nr_huge_mappings(), mappings);
 	ASSERT_EQ(vm_get_stat(vm, "gmem_splits"), 0ul);
+}
+
+/* What lies around a page that is converted, or punched, stays mapped. */
+SUBTEST(neighbours_stay_mapped)
+{
+	uint64_t faults;
+
+	setup(2);
+	agent_fill(agent, GPA, 2 * HUGE_SIZE, SEED);
+	faults = agent_nr_faults(agent);
+
+	vm_mem_set_shared(vm, GPA + HUGE_SIZE - PAGE_SIZE, 2 * PAGE_SIZE);
+	agent_check(agent, GPA, HUGE_SIZE - PAGE_SIZE, SEED);
+	agent_check(agent, GPA + HUGE_SIZE + PAGE_SIZE, HUGE_SIZE - PAGE_SIZE, SEED);
+	ASSERT_EQ(agent_nr_faults(agent), faults);
+
+	vm_mem_set_private(vm, GPA, 2 * HUGE_SIZE);
+	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
+	faults = agent_nr_faults(agent);
+	punch(HUGE_PAGES - 1, 2);
+	agent_check(agent, GPA, HUGE_SIZE - PAGE_SIZE, SEED);
+	agent_check(agent, GPA + HUGE_SIZE + PAGE_SIZE, HUGE_SIZE - PAGE_SIZE, SEED);
+	ASSERT_EQ(agent_nr_faults(agent), faults);
+	agent_check_const(agent, GPA + HUGE_SIZE - PAGE_SIZE, 2 * PAGE_SIZE, 0);
+	ASSERT_EQ(agent_nr_faults(agent), faults + 2);
 }
 
 /* Each page of a huge page is punched in turn: it alone is freed, and zero. */
@@ -501,15 +554,16 @@ SUBTEST(hooks_see_the_order)
 	vm_mem_set_shared(vm, GPA + PAGE_SIZE, PAGE_SIZE);
 	ASSERT_EQ(count_events("kvm_set_mem_attributes:",
 			       "gfn [0x100001, 0x100002) attributes 0x0"), 1);
-	touch(4);
+	vm_mem_set_private(vm, GPA + PAGE_SIZE, PAGE_SIZE);
+	touch(1);
 	ASSERT_EQ(count_events("kvm_gmem_prepare:", "order 9 ret 0"), 2);
 	ASSERT_EQ(count_events("kvm_gmem_invalidate:", "pfn"), 0);
 
-	/* A page leaves; the others are prepared as small ones from now on. */
+	/* A page leaves, and another comes in its place. */
 	punch(5, 1);
 	ASSERT_EQ(count_events("kvm_gmem_split:", "ret 0"), 1);
 	ASSERT_EQ(count_events("kvm_gmem_invalidate:", "pfn"), 1);
-	touch(6);
+	touch(5);
 	ASSERT_EQ(count_events("kvm_gmem_prepare:", "order 0 ret 0"), 1);
 	punch(0, HUGE_PAGES);
 	ASSERT_EQ(count_events("kvm_gmem_invalidate:", "pfn"), (int)HUGE_PAGES);

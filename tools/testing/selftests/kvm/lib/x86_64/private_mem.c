@@ -219,6 +219,33 @@ uint64_t agent_do(struct agent *agent, enum agent_op op, uint64_t addr,
 	return agent->cmd->result;
 }
 
+uint64_t agent_nr_faults(struct agent *agent)
+{
+	struct kvm_stats_desc *descs, *desc;
+	struct kvm_stats_header header;
+	uint64_t nr = 0;
+	size_t size;
+	int fd, i;
+
+	fd = __vcpu_ioctl(agent->vcpu, KVM_GET_STATS_FD, NULL);
+	TEST_ASSERT(fd >= 0, KVM_IOCTL_ERROR(KVM_GET_STATS_FD, fd));
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+	size = get_stats_descriptor_size(&header);
+
+	for (i = 0; i < header.num_desc; i++) {
+		desc = (void *)descs + i * size;
+		if (!strcmp(desc->name, "pf_fixed"))
+			break;
+	}
+	TEST_ASSERT(i < header.num_desc, "There is no statistic pf_fixed");
+	read_stat_data(fd, &header, desc, &nr, 1);
+
+	free(descs);
+	close(fd);
+	return nr;
+}
+
 static void agent_assert_good(struct agent *agent, uint64_t nr_bad)
 {
 	TEST_ASSERT(!nr_bad, "Guest finds %lu bad words, the first at 0x%lx",
