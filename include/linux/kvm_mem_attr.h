@@ -38,10 +38,13 @@ struct kvm_mem_attr_run {
  * struct kvm_mem_attr_store - the attributes of every gfn of a VM
  * @runs: what has attributes other than zero (struct kvm_mem_attr_run)
  * @seq: to read @runs without a lock
+ * @recent: the mixed block that was changed last, or NULL: the next change is
+ *	often nearby.  For those who change the store only
  */
 struct kvm_mem_attr_store {
 	struct rb_root runs;
 	seqcount_mutex_t seq;
+	struct kvm_mem_attr_run *recent;
 };
 
 /**

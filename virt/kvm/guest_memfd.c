@@ -46,8 +46,8 @@
  *	        kvm->mmu_lock
  *
  * invalidate_lock is held for write to remove pages and to bind or unbind, for
- * read to allocate.  A fault does not take it: the invalidation protocol tells
- * it that its page has gone.  A fault maps the whole of a folio, so whatever
+ * read to allocate.  A fault that finds its page does not take it: the
+ * invalidation protocol tells it if the page goes.  A fault maps the whole of a folio, so whatever
  * happens to a page must hold off the faults on all pages of a huge folio
  * around it.  Bindings change under slots_lock, invalidate_lock
  * and the inode's lock; any of the three suffices to look at them.  Memory
@@ -253,7 +253,8 @@ static bool kvm_gmem_huge_fits(struct inode *inode, pgoff_t index,
 
 /*
  * Get the folio of a page index, locked and with a reference.  Allocates it if
- * need be, within [@first, @last], which is within the file.
+ * need be, within [@first, @last], which is within the file.  invalidate_lock is
+ * held.
  */
 static struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index,
 					pgoff_t first, pgoff_t last)
@@ -325,8 +326,7 @@ static struct file *kvm_gmem_get_file(struct kvm_memory_slot *slot)
  * there is one.  Others hold references for moments only, e.g. a vCPU between
  * finding a page and mapping it.
  *
- * Context: invalidate_lock held for write, so that no new folio is allocated by
- * fallocate(); the range is being invalidated, so that none is by a fault.
+ * Context: invalidate_lock held for write, so that no new folio is allocated.
  *
  * Return: 0; -ENOMEM; -EINTR; -EAGAIN if someone does not let go.
  */
@@ -411,6 +411,7 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 	gfn_t start = round_down(gfn, KVM_GMEM_HUGE_PAGES);
 	pgoff_t first = slot->gmem.node.start;
 	pgoff_t last = slot->gmem.node.last;
+	struct address_space *mapping;
 	struct folio *folio;
 	struct page *page;
 	struct file *file;
@@ -434,7 +435,16 @@ int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		last = index;
 	}
 
-	folio = kvm_gmem_get_folio(file_inode(file), index, first, last);
+	mapping = file->f_mapping;
+	folio = filemap_lock_folio(mapping, index);
+	if (!folio) {
+		/* Nothing comes while a hole is being punched. */
+		r = down_read_killable(&mapping->invalidate_lock);
+		if (r)
+			goto out_file;
+		folio = kvm_gmem_get_folio(mapping->host, index, first, last);
+		filemap_invalidate_unlock_shared(mapping);
+	}
 	if (IS_ERR(folio)) {
 		r = PTR_ERR(folio);
 		goto out_file;
@@ -599,7 +609,8 @@ static void kvm_gmem_show_fdinfo(struct seq_file *m, struct file *file)
 		if (xas_retry(&xas, folio) || xa_is_value(folio))
 			continue;
 
-		if (folio_test_large(folio))
+		/* There is no reference: not a look at the folio itself. */
+		if (xas_get_order(&xas))
 			huge++;
 		else
 			small++;
@@ -864,12 +875,13 @@ int kvm_gmem_order(struct kvm *kvm)
  * @kvm: the VM
  * @cap: args[0] is the order of the largest folio of files made from now on
  *
- * Return: 0; -EINVAL for flags, or an order other than 0 and the one that the
- * kernel has.
+ * Return: 0; -EINVAL for flags, other arguments, or an order other than 0 and
+ * the one that the kernel has.
  */
 int kvm_gmem_set_order(struct kvm *kvm, struct kvm_enable_cap *cap)
 {
-	if (cap->flags || !kvm_arch_has_private_mem(kvm) ||
+	if (cap->flags || cap->args[1] || cap->args[2] || cap->args[3] ||
+	    !kvm_arch_has_private_mem(kvm) ||
 	    (cap->args[0] && cap->args[0] != kvm_gmem_order(NULL)))
 		return -EINVAL;
 

@@ -147,6 +147,8 @@ static void run_insert(struct kvm_mem_attr_store *store,
 static void run_erase(struct kvm_mem_attr_store *store,
 		      struct kvm_mem_attr_run *run)
 {
+	if (store->recent == run)
+		store->recent = NULL;
 	rb_erase(&run->node, &store->runs);
 	kfree_rcu(run, rcu);
 }
@@ -161,6 +163,7 @@ static void run_erase(struct kvm_mem_attr_store *store,
 void kvm_mem_attr_store_init(struct kvm_mem_attr_store *store, struct mutex *lock)
 {
 	store->runs = RB_ROOT;
+	store->recent = NULL;
 	seqcount_mutex_init(&store->seq, lock);
 }
 EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_init);
@@ -180,6 +183,7 @@ void kvm_mem_attr_store_destroy(struct kvm_mem_attr_store *store)
 		cond_resched();
 	}
 	store->runs = RB_ROOT;
+	store->recent = NULL;
 }
 EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_destroy);
 
@@ -366,10 +370,12 @@ static struct kvm_mem_attr_run *
 prepare_partial_block(struct kvm_mem_attr_store *store, unsigned long block,
 		      u8 attrs)
 {
-	struct kvm_mem_attr_run *run = run_find(store, block);
+	struct kvm_mem_attr_run *run = store->recent;
 	struct kvm_mem_attr_run *mixed, *rest;
 	u8 old = 0;
 
+	if (!run_has(run, block))
+		run = run_find(store, block);
 	if (run_has(run, block)) {
 		if (run->mixed)
 			return run;
@@ -516,6 +522,8 @@ int kvm_mem_attr_store_prepare(struct kvm_mem_attr_change *change,
 			goto fail;
 		}
 		change->mixed[i] = mixed;
+		if (mixed)
+			store->recent = mixed;
 	}
 
 	return 0;

@@ -20,7 +20,6 @@ static int kvm_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu,
 		return -EINVAL;
 
 	vcpu_load(vcpu);
-	idx = srcu_read_lock(&vcpu->kvm->srcu);
 
 	while (range->size) {
 		if (signal_pending(current)) {
@@ -28,8 +27,11 @@ static int kvm_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu,
 			break;
 		}
 
+		/* Not for long: whoever changes a memslot waits. */
+		idx = srcu_read_lock(&vcpu->kvm->srcu);
 		done = kvm_arch_vcpu_pre_fault_memory(vcpu, range->gpa,
 						      range->size);
+		srcu_read_unlock(&vcpu->kvm->srcu, idx);
 		if (done < 0)
 			break;
 
@@ -38,7 +40,6 @@ static int kvm_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu,
 		cond_resched();
 	}
 
-	srcu_read_unlock(&vcpu->kvm->srcu, idx);
 	vcpu_put(vcpu);
 
 	/* What has been done is a success; the caller looks at the rest. */

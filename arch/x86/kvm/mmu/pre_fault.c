@@ -19,6 +19,10 @@ static int kvm_mmu_pre_fault_page(struct kvm_vcpu *vcpu, gpa_t gpa, u8 *level)
 			return -EINTR;
 		if (kvm_test_request(KVM_REQ_VM_DEAD, vcpu))
 			return -EIO;
+		/* Each writable mapping takes an entry; userspace empties it. */
+		if (vcpu->kvm->dirty_ring_size &&
+		    kvm_dirty_ring_soft_full(&vcpu->dirty_ring))
+			return -EAGAIN;
 
 		/*
 		 * Whoever deletes a memslot waits for the end of this SRCU
@@ -72,7 +76,7 @@ static int kvm_mmu_pre_fault_page(struct kvm_vcpu *vcpu, gpa_t gpa, u8 *level)
  *
  * Return: how many bytes of the range were mapped; -EOPNOTSUPP with shadow
  * paging or if the vCPU is in a nested guest; -ENOENT if there is no memslot;
- * -EAGAIN if it is being deleted; -EINTR; -EFAULT or -EHWPOISON if there is no
+ * -EAGAIN if it is being deleted, or the dirty ring is full; -EINTR; -EFAULT or -EHWPOISON if there is no
  * page to map; -ENOMEM.
  */
 long kvm_arch_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size)

@@ -158,7 +158,10 @@ int kvm_mmu_faultin_private(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
  * all the time would pay for splitting and joining each time.  So look at how
  * often it did lately: more than so many times, with no second of rest.
  */
-#define KVM_MMU_MANY_CONVERSIONS	8
+#define KVM_MMU_MANY_SPLITS	1
+
+/* A conversion of more huge pages than this leaves it to time to forget. */
+#define KVM_MMU_MAX_FORGET	64
 
 static struct kvm_lpage_info *
 kvm_mmu_lpage_info(const struct kvm_memory_slot *slot, gfn_t gfn)
@@ -169,36 +172,39 @@ kvm_mmu_lpage_info(const struct kvm_memory_slot *slot, gfn_t gfn)
 
 static bool kvm_mmu_rested(struct kvm_lpage_info *info, u16 now)
 {
-	return (u16)(now - READ_ONCE(info->last_conversion)) > 1;
+	return (u16)(now - READ_ONCE(info->last_split)) > 1;
 }
 
-static bool kvm_mmu_converts_often(const struct kvm_memory_slot *slot, gfn_t gfn)
+static bool kvm_mmu_splits_often(const struct kvm_memory_slot *slot, gfn_t gfn)
 {
 	struct kvm_lpage_info *info = kvm_mmu_lpage_info(slot, gfn);
 
-	return READ_ONCE(info->nr_conversions) > KVM_MMU_MANY_CONVERSIONS &&
+	return READ_ONCE(info->nr_splits) > KVM_MMU_MANY_SPLITS &&
 	       !kvm_mmu_rested(info, ktime_get_seconds());
 }
 
-static void kvm_mmu_count_conversion(struct kvm_memory_slot *slot, gfn_t gfn)
+static void kvm_mmu_count_split(struct kvm_memory_slot *slot, gfn_t gfn)
 {
 	struct kvm_lpage_info *info = kvm_mmu_lpage_info(slot, gfn);
 	u16 now = ktime_get_seconds();
 
 	if (kvm_mmu_rested(info, now))
-		WRITE_ONCE(info->nr_conversions, 0);
-	if (info->nr_conversions <= KVM_MMU_MANY_CONVERSIONS)
-		WRITE_ONCE(info->nr_conversions, info->nr_conversions + 1);
-	WRITE_ONCE(info->last_conversion, now);
+		WRITE_ONCE(info->nr_splits, 0);
+	if (info->nr_splits <= KVM_MMU_MANY_SPLITS)
+		WRITE_ONCE(info->nr_splits, info->nr_splits + 1);
+	WRITE_ONCE(info->last_split, now);
 }
 
 /* The huge page around @gfn, part of which is to be unmapped. */
 static void kvm_mmu_split_mapping(struct kvm *kvm, struct kvm_memory_slot *slot,
 				  gfn_t gfn)
 {
-	kvm_mmu_count_conversion(slot, gfn);
+	s64 before = atomic64_read(&kvm->stat.pages_2m);
+
 	kvm_tdp_mmu_try_split_huge_pages(kvm, slot, gfn, gfn + 1, PG_LEVEL_4K,
 					 false);
+	if (atomic64_read(&kvm->stat.pages_2m) < before)
+		kvm_mmu_count_split(slot, gfn);
 }
 
 /**
@@ -215,11 +221,14 @@ void kvm_arch_split_mappings(struct kvm *kvm, struct kvm_gfn_range *range)
 {
 	gfn_t mask = KVM_PAGES_PER_HPAGE(PG_LEVEL_2M) - 1;
 	gfn_t first = range->start & ~mask, last = (range->end - 1) & ~mask;
+	gfn_t gfn;
 
 	/* All of a huge page: a new start. */
-	if (!((range->start | range->end) & mask)) {
-		WRITE_ONCE(kvm_mmu_lpage_info(range->slot, first)->nr_conversions, 0);
-		return;
+	if (range->end - range->start <= KVM_MMU_MAX_FORGET * (mask + 1)) {
+		for (gfn = first; gfn <= last; gfn += mask + 1) {
+			if (gfn >= range->start && gfn + mask < range->end)
+				WRITE_ONCE(kvm_mmu_lpage_info(range->slot, gfn)->nr_splits, 0);
+		}
 	}
 
 	if (range->start & mask)
@@ -252,7 +261,7 @@ int kvm_mmu_private_max_level(struct kvm *kvm, const struct kvm_memory_slot *slo
 
 		if (!private && misaligned & (pages - 1))
 			continue;
-		if (max_level == PG_LEVEL_2M && kvm_mmu_converts_often(slot, gfn))
+		if (max_level == PG_LEVEL_2M && kvm_mmu_splits_often(slot, gfn))
 			continue;
 		if (kvm_mem_range_is_private(kvm, start, start + pages, private))
 			break;

@@ -429,7 +429,14 @@ SUBTEST(punch_part_of_huge_folio)
 	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_ORDER))
 		subtest_skip("no huge folios");
 	fd = vm_create_guest_memfd(vm, size);
-	must_work("fallocate()", guest_memfd_alloc(fd, 0, size));
+	hva = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(hva != MAP_FAILED, "mmap() failed, errno: %d", errno);
+	must_work("adding the slot",
+		  __vm_set_user_memory_region2(vm, SLOT, KVM_MEM_GUEST_MEMFD, GPA, size, hva,
+					       fd, 0));
+	vm_mem_set_private(vm, GPA, size);
+	agent_fill(&agent, GPA, SIZE, 1);
+	ASSERT_EQ(guest_memfd_nr_pages(fd), size / PAGE_SIZE);
 
 	start_failures();
 	while (next_failure()) {
@@ -437,10 +444,14 @@ SUBTEST(punch_part_of_huge_folio)
 		ASSERT_EQ(guest_memfd_nr_pages(fd), size / PAGE_SIZE - !ret);
 		if (ret) {
 			ASSERT_EQ(vm_get_stat(vm, "gmem_split_failures"), (uint64_t)nr_errors);
+			agent_check(&agent, GPA, SIZE, 1);
 			continue;
 		}
+		agent_check(&agent, GPA, PAGE_SIZE, 1);
+		agent_check_const(&agent, GPA + PAGE_SIZE, PAGE_SIZE, 0);
+		agent_check(&agent, GPA + 2 * PAGE_SIZE, SIZE - 2 * PAGE_SIZE, 1);
 		must_work("fallocate()", guest_memfd_punch(fd, 0, size));
-		must_work("fallocate()", guest_memfd_alloc(fd, 0, size));
+		agent_fill(&agent, GPA, SIZE, 1);
 	}
 	report("punching part of a huge folio");
 }

@@ -25,6 +25,7 @@ static struct agent agents[3], *agent = &agents[0];
 static struct kvm_vm *vm;
 static void *hva;
 static int fd;
+static bool stop;
 
 static void setup_vm(uint32_t nr_vcpus, uint64_t size)
 {
@@ -57,8 +58,12 @@ static void setup(uint64_t nr_huge)
 
 static void punch(uint64_t first, uint64_t nr)
 {
-	int ret = guest_memfd_punch(fd, first * PAGE_SIZE, nr * PAGE_SIZE);
+	int ret;
 
+	/* EAGAIN: a vCPU has the page in its hands. */
+	do {
+		ret = guest_memfd_punch(fd, first * PAGE_SIZE, nr * PAGE_SIZE);
+	} while (ret && errno == EAGAIN);
 	TEST_ASSERT(!ret, __KVM_SYSCALL_ERROR("fallocate()", ret));
 }
 
@@ -211,6 +216,19 @@ SUBTEST(slot_within_a_folio)
 				  KVM_MEMORY_EXIT_FLAG_PRIVATE);
 }
 
+static bool thp_is_enabled(void)
+{
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+	char line[64] = "";
+
+	if (!file)
+		return false;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = '\0';
+	fclose(file);
+	return line[0] && !strstr(line, "[never]");
+}
+
 /* How the shared memory is aligned is no concern of private memory. */
 SUBTEST(hva_is_not_aligned)
 {
@@ -231,6 +249,8 @@ SUBTEST(hva_is_not_aligned)
 	ASSERT_EQ(nr_huge_mappings(), mappings + 1);
 
 	/* Shared memory that is aligned has huge mappings, if the host has. */
+	if (!thp_is_enabled())
+		return;
 	vm_mem_set_shared(vm, GPA, HUGE_SIZE);
 	agent_check_const(agent, GPA, HUGE_SIZE, 0x2222222222222222ul);
 	ASSERT_EQ(nr_huge_mappings(), mappings);
@@ -321,11 +341,11 @@ SUBTEST(administrator_says_no)
  */
 SUBTEST(convert_each_page)
 {
-	uint64_t mappings, faults, i;
+	uint64_t mappings, faults, restored = 0, i;
+	time_t start = time(NULL);
 
 	setup(2);
 	agent_fill(agent, GPA, 2 * HUGE_SIZE, SEED);
-	vm_mem_fill(vm, GPA, 0, 0);
 	memset(hva, 0x11, HUGE_SIZE);
 	mappings = nr_huge_mappings();
 
@@ -342,11 +362,14 @@ SUBTEST(convert_each_page)
 
 		vm_mem_set_private(vm, gpa, PAGE_SIZE);
 		agent_check(agent, gpa, PAGE_SIZE, SEED);
-		if (i < 4)
-			ASSERT_EQ(nr_huge_mappings(), mappings);
+		restored += nr_huge_mappings() == mappings;
+		if (!i)
+			ASSERT_EQ(restored, 1ul);
 	}
 	assert_folios(0, 2);
-	ASSERT_EQ(nr_huge_mappings(), mappings - 1);
+	TEST_ASSERT(restored <= 2 * (time(NULL) - start + 2),
+		    "Mapped as one again %lu times in %ld s", restored,
+		    (long)(time(NULL) - start));
 
 	/* It costs the page's own faults, and no others. */
 	faults = agent_nr_faults(agent);
@@ -368,12 +391,40 @@ SUBTEST(convert_each_page)
 		vm_mem_set_private(vm, GPA, PAGE_SIZE);
 		agent_check(agent, GPA, PAGE_SIZE, SEED);
 	}
-	ASSERT_EQ(nr_huge_mappings(), mappings - 1);
 	vm_mem_set_shared(vm, GPA, HUGE_SIZE);
 	vm_mem_set_private(vm, GPA, HUGE_SIZE);
 	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
 	ASSERT_EQ(nr_huge_mappings(), mappings);
 	ASSERT_EQ(vm_get_stat(vm, "gmem_splits"), 0ul);
+}
+
+static void *punch_and_allocate(void *arg)
+{
+	while (!READ_ONCE(stop)) {
+		guest_memfd_alloc(fd, 0, HUGE_SIZE);
+		punch(1, 1);
+		punch(0, HUGE_PAGES);
+	}
+	return NULL;
+}
+
+/* fdinfo is read while folios come and go. */
+SUBTEST(fdinfo_of_a_busy_file)
+{
+	uint64_t small, huge;
+	pthread_t thread;
+	int i;
+
+	setup(1);
+	pthread_create(&thread, NULL, punch_and_allocate, NULL);
+	for (i = 0; i < 2000; i++) {
+		small = read_fdinfo("small_folios");
+		huge = read_fdinfo("huge_folios");
+		TEST_ASSERT(small <= HUGE_PAGES && huge <= 1, "%lu small, %lu huge folios",
+			    small, huge);
+	}
+	WRITE_ONCE(stop, true);
+	pthread_join(thread, NULL);
 }
 
 /* What lies around a page that is converted, or punched, stays mapped. */
@@ -566,7 +617,7 @@ SUBTEST(hooks_see_the_order)
 	touch(5);
 	ASSERT_EQ(count_events("kvm_gmem_prepare:", "order 0 ret 0"), 1);
 	punch(0, HUGE_PAGES);
-	ASSERT_EQ(count_events("kvm_gmem_invalidate:", "pfn"), (int)HUGE_PAGES);
+	ASSERT_EQ(count_events("kvm_gmem_invalidate:", "pfn"), (int)HUGE_PAGES + 1);
 
 	/* A huge folio leaves as one. */
 	TEST_ASSERT(!guest_memfd_alloc(fd, 0, HUGE_SIZE), "fallocate()");
@@ -581,8 +632,6 @@ SUBTEST(hooks_see_the_order)
  */
 #define RACE_PAGES	(2 * HUGE_PAGES)
 #define NR_RACES	2000
-
-static bool stop;
 
 static uint64_t prng(uint64_t *state)
 {
@@ -628,6 +677,12 @@ static void *convert_loop(void *arg)
 		vm_mem_set_shared(vm, GPA + first * PAGE_SIZE, nr * PAGE_SIZE);
 		prng_range(&state, &first, &nr);
 		vm_mem_set_private(vm, GPA + first * PAGE_SIZE, nr * PAGE_SIZE);
+		if (prng(&state) % 4 == 0) {
+			uint64_t gpa = GPA + 2 * HUGE_SIZE + first % HUGE_PAGES * PAGE_SIZE;
+
+			vm_mem_set_shared(vm, gpa, PAGE_SIZE);
+			vm_mem_set_private(vm, gpa, PAGE_SIZE);
+		}
 		usleep(100);
 	}
 	return NULL;
@@ -678,6 +733,14 @@ SUBTEST(races)
 	ksft_print_msg("%lu splits, %lu failed\n", vm_get_stat(vm, "gmem_splits"),
 		       vm_get_stat(vm, "gmem_split_failures"));
 	TEST_ASSERT(vm_get_stat(vm, "gmem_splits"), "Nothing was split");
+
+	/* Whatever is mapped still is no page that has been freed. */
+	vm_mem_set_private(vm, GPA, 3 * HUGE_SIZE);
+	agent_fill(agent, GPA, 3 * HUGE_SIZE, SEED);
+	punch(2 * HUGE_PAGES, HUGE_PAGES);
+	agent_check_const(agent, GPA + 2 * HUGE_SIZE, HUGE_SIZE, 0);
+	agent_check_const(&agents[1], GPA + 2 * HUGE_SIZE, HUGE_SIZE, 0);
+	agent_check(&agents[1], GPA, 2 * HUGE_SIZE, SEED);
 	punch(0, 3 * HUGE_PAGES);
 	assert_folios(0, 0);
 }
