@@ -14,8 +14,8 @@ prefixes=${PREFIXES:-0}
 # On the debug kernel, which is ten times slower under emulation: the tests of
 # the series, but for the conversions, which take a quarter of an hour there.
 # Each mostly has one processor busy, so two machines share the host's.
-debug_tests='^(kunit/|guest_memfd|x86_64/(memory_attributes|private_mem_(fail|slots)))'
-debug_faults='^x86_64/(private_mem_(faults|host|races)|user_memory)'
+debug_tests='^(kunit/|guest_memfd|x86_64/(memory_attributes|pre_fault|private_mem_(fail|huge)))'
+debug_faults='^x86_64/(private_mem_(faults|host|races|slots)|user_memory)'
 
 command_of() {
 	case $1 in

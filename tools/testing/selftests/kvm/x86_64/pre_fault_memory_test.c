@@ -74,14 +74,18 @@ static void pre_fault_all(uint64_t gpa, uint64_t size)
 	}
 }
 
-/* The guest need not fault for what was faulted in for it. */
-static void check_no_faults(void)
+/*
+ * The guest need not fault for what was faulted in for it.  The host may take
+ * shared pages away for a moment, but not many.
+ */
+static void check_no_faults(bool shared)
 {
-	uint64_t before = agent_nr_faults(agent), i;
+	uint64_t nr = agent_nr_faults(agent), i;
 
 	for (i = 0; i < NR_PAGES; i++)
 		agent_read(agent, GPA + i * PAGE_SIZE);
-	ASSERT_EQ(agent_nr_faults(agent), before);
+	nr = agent_nr_faults(agent) - nr;
+	TEST_ASSERT(nr <= (shared ? NR_PAGES / 8 : 0), "The guest has %lu faults", nr);
 }
 
 SUBTEST(private_memory)
@@ -99,7 +103,7 @@ SUBTEST(private_memory)
 	ASSERT_EQ(guest_memfd_nr_pages(fd), NR_PAGES);
 	if (kvm_check_cap(KVM_CAP_GUEST_MEMFD_ORDER))
 		ASSERT_EQ(vm_get_stat(vm, "pages_2m"), mappings + 2);
-	check_no_faults();
+	check_no_faults(false);
 
 	agent_fill(agent, GPA, SIZE, SEED);
 	pre_fault_all(GPA, SIZE);
@@ -112,7 +116,7 @@ SUBTEST(shared_memory)
 	vm_mem_fill(vm, GPA, SIZE, SEED);
 	touch_page_tables();
 	pre_fault_all(GPA, SIZE);
-	check_no_faults();
+	check_no_faults(true);
 	agent_check(agent, GPA, SIZE, SEED);
 	ASSERT_EQ(guest_memfd_nr_pages(fd), 0ul);
 }
@@ -128,7 +132,7 @@ SUBTEST(mixed_memory)
 	touch_page_tables();
 	pre_fault_all(GPA, SIZE);
 	ASSERT_EQ(guest_memfd_nr_pages(fd), NR_PAGES / 2);
-	check_no_faults();
+	check_no_faults(true);
 	for (i = 0; i < NR_PAGES; i += 2) {
 		agent_check_const(agent, GPA + i * PAGE_SIZE, PAGE_SIZE, 0);
 		agent_check(agent, GPA + (i + 1) * PAGE_SIZE, PAGE_SIZE, SEED);

@@ -631,7 +631,7 @@ SUBTEST(hooks_see_the_order)
  * is not theirs to punch or convert, and keeps the guest's data.
  */
 #define RACE_PAGES	(2 * HUGE_PAGES)
-#define NR_RACES	2000
+#define NR_RACES	1000
 
 static uint64_t prng(uint64_t *state)
 {
