@@ -76,8 +76,8 @@ static int kvm_mmu_pre_fault_page(struct kvm_vcpu *vcpu, gpa_t gpa, u8 *level)
  *
  * Return: how many bytes of the range were mapped; -EOPNOTSUPP with shadow
  * paging or if the vCPU is in a nested guest; -ENOENT if there is no memslot;
- * -EAGAIN if it is being deleted, or the dirty ring is full; -EINTR; -EFAULT or -EHWPOISON if there is no
- * page to map; -ENOMEM.
+ * -EAGAIN if it is being deleted, or the dirty ring is full; -EINTR; -EFAULT or
+ * -EHWPOISON if there is no page to map; -ENOMEM.
  */
 long kvm_arch_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size)
 {

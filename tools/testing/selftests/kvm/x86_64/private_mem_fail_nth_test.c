@@ -420,6 +420,34 @@ SUBTEST(guest_fault)
 	report("KVM_RUN");
 }
 
+/* Where there is no huge folio to be had, small ones do. */
+SUBTEST(allocate_huge_folio)
+{
+	const uint64_t size = 2ull << 20;
+	uint64_t small = 0;
+	int fallbacks = 0;
+
+	setup();
+	if (!kvm_check_cap(KVM_CAP_GUEST_MEMFD_ORDER))
+		subtest_skip("no huge folios");
+	fd = vm_create_guest_memfd(vm, size);
+
+	start_failures();
+	while (next_failure()) {
+		ret = injected("fallocate()", guest_memfd_alloc(fd, 0, size));
+		if (!ret)
+			ASSERT_EQ(guest_memfd_nr_pages(fd), size / PAGE_SIZE);
+		if (vm_get_stat(vm, "gmem_small_allocs") > small)
+			fallbacks++;
+		must_work("punching", guest_memfd_punch(fd, 0, size));
+		small = vm_get_stat(vm, "gmem_small_allocs");
+	}
+	TEST_ASSERT(fallbacks, "No huge folio failed");
+	ASSERT_EQ(vm_get_stat(vm, "gmem_huge_allocs"), (uint64_t)nth - fallbacks);
+	ksft_print_msg("%d of %u times without a huge folio, %u errors\n", fallbacks, nth,
+		       nr_errors);
+}
+
 /* A huge folio of which part is to go, but that cannot be split. */
 SUBTEST(punch_part_of_huge_folio)
 {
