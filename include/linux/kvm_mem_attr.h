@@ -5,9 +5,9 @@
 #ifndef __LINUX_KVM_MEM_ATTR_H
 #define __LINUX_KVM_MEM_ATTR_H
 
-#include <linux/mutex.h>
 #include <linux/rbtree.h>
 #include <linux/seqlock.h>
+#include <linux/spinlock.h>
 #include <linux/kvm_types.h>
 
 struct kvm_gfn_range;
@@ -38,12 +38,14 @@ struct kvm_mem_attr_run {
  * struct kvm_mem_attr_store - the attributes of every gfn of a VM
  * @runs: what has attributes other than zero (struct kvm_mem_attr_run)
  * @seq: to read @runs without a lock
+ * @step_lock: held, with interrupts off, for one step of a change
  * @recent: the mixed block that was changed last, or NULL: the next change is
  *	often nearby.  For those who change the store only
  */
 struct kvm_mem_attr_store {
 	struct rb_root runs;
-	seqcount_mutex_t seq;
+	seqcount_raw_spinlock_t seq;
+	raw_spinlock_t step_lock;
 	struct kvm_mem_attr_run *recent;
 };
 
@@ -69,7 +71,7 @@ struct kvm_mem_attr_change {
 	u8 attrs;
 };
 
-void kvm_mem_attr_store_init(struct kvm_mem_attr_store *store, struct mutex *lock);
+void kvm_mem_attr_store_init(struct kvm_mem_attr_store *store);
 void kvm_mem_attr_store_destroy(struct kvm_mem_attr_store *store);
 
 u8 kvm_mem_attr_store_get(struct kvm_mem_attr_store *store, gfn_t gfn);

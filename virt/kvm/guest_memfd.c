@@ -514,7 +514,9 @@ static long kvm_gmem_allocate(struct inode *inode, loff_t offset, loff_t len)
 		}
 
 		/* Let a hole that is waiting to be punched go first. */
-		filemap_invalidate_lock_shared(mapping);
+		r = down_read_killable(&mapping->invalidate_lock);
+		if (r)
+			break;
 		folio = kvm_gmem_get_folio(inode, index, first, end - 1);
 		if (IS_ERR(folio)) {
 			filemap_invalidate_unlock_shared(mapping);

@@ -27,8 +27,8 @@
  *
  * Changing
  *
- * A change is made in three steps, with the lock given to
- * kvm_mem_attr_store_init() held from the first to the last:
+ * A change is made in three steps, with a lock of the caller's held from the
+ * first to the last:
  *  - prepare: everything that can fail.  The blocks that the range covers in
  *    part become mixed, without changing any page's attributes, and memory is
  *    allocated.  A failure leaves nothing behind;
@@ -62,6 +62,27 @@
 #define BLOCK_SHIFT	9
 #define BLOCK_PAGES	BIT(BLOCK_SHIFT)
 #define BLOCK_MASK	(BLOCK_PAGES - 1)
+
+/*
+ * One step in the tree.  Readers in interrupts wait for the end of a step, which
+ * must not be below them.
+ */
+static unsigned long step_begin(struct kvm_mem_attr_store *store)
+	__acquires(&store->step_lock)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&store->step_lock, flags);
+	write_seqcount_begin(&store->seq);
+	return flags;
+}
+
+static void step_end(struct kvm_mem_attr_store *store, unsigned long flags)
+	__releases(&store->step_lock)
+{
+	write_seqcount_end(&store->seq);
+	raw_spin_unlock_irqrestore(&store->step_lock, flags);
+}
 
 static unsigned long gfn_to_block(gfn_t gfn)
 {
@@ -126,7 +147,7 @@ static u8 run_attrs(struct kvm_mem_attr_run *run, gfn_t gfn)
 	return run->attrs;
 }
 
-/* In a write section of the sequence count. */
+/* Within a step. */
 static void run_insert(struct kvm_mem_attr_store *store,
 		       struct kvm_mem_attr_run *run)
 {
@@ -143,7 +164,7 @@ static void run_insert(struct kvm_mem_attr_store *store,
 	rb_insert_color(&run->node, &store->runs);
 }
 
-/* In a write section of the sequence count. */
+/* Within a step. */
 static void run_erase(struct kvm_mem_attr_store *store,
 		      struct kvm_mem_attr_run *run)
 {
@@ -156,15 +177,15 @@ static void run_erase(struct kvm_mem_attr_store *store,
 /**
  * kvm_mem_attr_store_init() - make an empty store
  * @store: the store
- * @lock: what serialises changes
  *
  * All attributes are zero.
  */
-void kvm_mem_attr_store_init(struct kvm_mem_attr_store *store, struct mutex *lock)
+void kvm_mem_attr_store_init(struct kvm_mem_attr_store *store)
 {
 	store->runs = RB_ROOT;
 	store->recent = NULL;
-	seqcount_mutex_init(&store->seq, lock);
+	raw_spin_lock_init(&store->step_lock);
+	seqcount_raw_spinlock_init(&store->seq, &store->step_lock);
 }
 EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_init);
 
@@ -192,7 +213,7 @@ EXPORT_SYMBOL_FOR_KUNIT(kvm_mem_attr_store_destroy);
  * @store: the store
  * @gfn: the page
  *
- * Context: any, but for interrupts.
+ * Context: any, but for NMIs.
  */
 u8 kvm_mem_attr_store_get(struct kvm_mem_attr_store *store, gfn_t gfn)
 {
@@ -261,7 +282,7 @@ static bool range_is_uniform(struct kvm_mem_attr_store *store, gfn_t start,
  * Looks at no more runs than there are between here and the first page with
  * other attributes.
  *
- * Context: any, but for interrupts.
+ * Context: any, but for NMIs.
  */
 bool kvm_mem_attr_store_uniform(struct kvm_mem_attr_store *store,
 				gfn_t start, gfn_t end, u8 attrs)
@@ -310,9 +331,10 @@ static bool runs_cut(struct kvm_mem_attr_store *store, unsigned long first,
 		     unsigned long last, struct kvm_mem_attr_run *rest)
 {
 	struct kvm_mem_attr_run *run = run_find(store, first);
+	unsigned long flags;
 	bool used = false;
 
-	write_seqcount_begin(&store->seq);
+	flags = step_begin(store);
 	if (run && run->first < first) {
 		if (run->last > last) {
 			rest->first = last + 1;
@@ -329,7 +351,7 @@ static bool runs_cut(struct kvm_mem_attr_store *store, unsigned long first,
 		if (run && run->first <= last && run->last > last)
 			run->first = last + 1;
 	}
-	write_seqcount_end(&store->seq);
+	step_end(store, flags);
 
 	return used;
 }
@@ -347,8 +369,9 @@ static void run_join(struct kvm_mem_attr_store *store,
 {
 	struct kvm_mem_attr_run *left = to_run(rb_prev(&run->node));
 	struct kvm_mem_attr_run *right = to_run(rb_next(&run->node));
+	unsigned long flags;
 
-	write_seqcount_begin(&store->seq);
+	flags = step_begin(store);
 	if (runs_can_join(left, run)) {
 		left->last = run->last;
 		run_erase(store, run);
@@ -358,7 +381,7 @@ static void run_join(struct kvm_mem_attr_store *store,
 		run->last = right->last;
 		run_erase(store, right);
 	}
-	write_seqcount_end(&store->seq);
+	step_end(store, flags);
 }
 
 /*
@@ -372,6 +395,7 @@ prepare_partial_block(struct kvm_mem_attr_store *store, unsigned long block,
 {
 	struct kvm_mem_attr_run *run = store->recent;
 	struct kvm_mem_attr_run *mixed, *rest;
+	unsigned long flags;
 	u8 old = 0;
 
 	if (!run_has(run, block))
@@ -400,7 +424,7 @@ prepare_partial_block(struct kvm_mem_attr_store *store, unsigned long block,
 	memset(mixed->pages, old, BLOCK_PAGES);
 
 	/* In one go: the block must not be without attributes in between. */
-	write_seqcount_begin(&store->seq);
+	flags = step_begin(store);
 	if (old) {
 		if (run->first < block && run->last > block) {
 			rest->first = block + 1;
@@ -418,7 +442,7 @@ prepare_partial_block(struct kvm_mem_attr_store *store, unsigned long block,
 		}
 	}
 	run_insert(store, mixed);
-	write_seqcount_end(&store->seq);
+	step_end(store, flags);
 
 	kfree(rest);
 	return mixed;
@@ -442,6 +466,7 @@ static void finish_partial_block(struct kvm_mem_attr_change *change,
 	struct kvm_mem_attr_store *store = change->store;
 	struct kvm_mem_attr_run *run;
 	unsigned int from, to;
+	unsigned long flags;
 	u8 attrs;
 
 	/* A page that differs is most likely near those that have changed. */
@@ -456,11 +481,11 @@ static void finish_partial_block(struct kvm_mem_attr_change *change,
 		return;
 
 	/* In one go, as above; then join the neighbours. */
-	write_seqcount_begin(&store->seq);
+	flags = step_begin(store);
 	run_erase(store, mixed);
 	if (attrs)
 		run_insert(store, run);
-	write_seqcount_end(&store->seq);
+	step_end(store, flags);
 
 	if (!attrs) {
 		kfree(run);
@@ -539,14 +564,15 @@ static void commit_whole_blocks(struct kvm_mem_attr_change *change,
 {
 	struct kvm_mem_attr_store *store = change->store;
 	struct kvm_mem_attr_run *run;
+	unsigned long flags;
 
 	if (runs_cut(store, first, last, change->rest))
 		change->rest = NULL;
 
 	while ((run = run_find(store, first)) && run->first <= last) {
-		write_seqcount_begin(&store->seq);
+		flags = step_begin(store);
 		run_erase(store, run);
-		write_seqcount_end(&store->seq);
+		step_end(store, flags);
 		cond_resched();
 	}
 
@@ -559,9 +585,9 @@ static void commit_whole_blocks(struct kvm_mem_attr_change *change,
 	run->last = last;
 	run->attrs = change->attrs;
 
-	write_seqcount_begin(&store->seq);
+	flags = step_begin(store);
 	run_insert(store, run);
-	write_seqcount_end(&store->seq);
+	step_end(store, flags);
 	run_join(store, run);
 }
 

@@ -4,6 +4,7 @@
  * byte per page.
  */
 #include <kunit/test.h>
+#include <linux/hrtimer.h>
 #include <linux/kthread.h>
 #include <linux/kvm_mem_attr.h>
 #include <linux/module.h>
@@ -37,7 +38,7 @@ static int store_test_init(struct kunit *test)
 
 	prandom_seed_state(&t->rnd, 6101);
 	mutex_init(&t->lock);
-	kvm_mem_attr_store_init(&t->store, &t->lock);
+	kvm_mem_attr_store_init(&t->store);
 	test->priv = t;
 	return 0;
 }
@@ -404,6 +405,54 @@ static void store_concurrent(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, reader.wrong);
 }
 
+struct irq_reader {
+	struct hrtimer timer;
+	struct kvm_mem_attr_store *store;
+	unsigned long reads;
+	bool wrong;
+};
+
+static enum hrtimer_restart irq_reader_fn(struct hrtimer *timer)
+{
+	struct irq_reader *reader = container_of(timer, struct irq_reader, timer);
+	gfn_t offset = reader->reads++ % BLOCK;
+
+	if (kvm_mem_attr_store_get(reader->store, BLOCK + offset) != PRIVATE)
+		reader->wrong = true;
+
+	hrtimer_forward_now(timer, ns_to_ktime(20 * NSEC_PER_USEC));
+	return HRTIMER_RESTART;
+}
+
+/* A reader in an interrupt, on the CPU on which the store is being changed. */
+static void store_interrupts(struct kunit *test)
+{
+	struct store_test *t = test->priv;
+	struct irq_reader reader = { .store = &t->store };
+	unsigned long end = jiffies + HZ;
+	int i = 0;
+
+	store_set(test, 0, 4 * BLOCK, PRIVATE);
+
+	migrate_disable();
+	hrtimer_init(&reader.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
+	reader.timer.function = irq_reader_fn;
+	hrtimer_start(&reader.timer, ns_to_ktime(20 * NSEC_PER_USEC),
+		      HRTIMER_MODE_REL_PINNED_HARD);
+
+	while (time_before(jiffies, end)) {
+		store_set(test, 2 * BLOCK + i % BLOCK, 4 * BLOCK + i % 7, OTHER);
+		store_set(test, 2 * BLOCK + i % BLOCK, 4 * BLOCK + i % 7, PRIVATE);
+		i++;
+		cond_resched();
+	}
+
+	hrtimer_cancel(&reader.timer);
+	migrate_enable();
+	KUNIT_EXPECT_GT(test, reader.reads, 100UL);
+	KUNIT_EXPECT_FALSE(test, reader.wrong);
+}
+
 static struct kunit_case store_cases[] = {
 	KUNIT_CASE(store_empty),
 	KUNIT_CASE(store_shape),
@@ -413,6 +462,7 @@ static struct kunit_case store_cases[] = {
 	KUNIT_CASE(store_random),
 	KUNIT_CASE(store_random_high),
 	KUNIT_CASE(store_concurrent),
+	KUNIT_CASE(store_interrupts),
 	{}
 };
 

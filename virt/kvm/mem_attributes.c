@@ -32,11 +32,11 @@ static_assert(KVM_MEMORY_ATTRIBUTE_PRIVATE <= U8_MAX);
 
 /**
  * kvm_mem_attr_init_vm() - all gfns of a new VM have no attributes
- * @kvm: the VM, with its slots_lock initialised
+ * @kvm: the VM
  */
 void kvm_mem_attr_init_vm(struct kvm *kvm)
 {
-	kvm_mem_attr_store_init(&kvm->mem_attrs, &kvm->slots_lock);
+	kvm_mem_attr_store_init(&kvm->mem_attrs);
 }
 
 /**
