@@ -639,6 +639,60 @@ static uint64_t prng(uint64_t *state)
 	return *state >> 33;
 }
 
+/*
+ * A page is punched while its neighbour faults: the fault must not map the huge
+ * page as it was, or the guest keeps a page that has been freed.
+ */
+#define NR_MEETINGS	1500
+
+static pthread_barrier_t barrier;
+
+static void spin(uint64_t nr)
+{
+	while (nr--)
+		asm volatile("pause");
+}
+
+static void *fault_beside(void *arg)
+{
+	uint64_t state = 4, i;
+
+	for (i = 0; i < NR_MEETINGS; i++) {
+		pthread_barrier_wait(&barrier);
+		spin(prng(&state) % 512);
+		agent_read(&agents[1], GPA + (i % 200 + 7) * PAGE_SIZE);
+		pthread_barrier_wait(&barrier);
+	}
+	return NULL;
+}
+
+SUBTEST(punch_beside_a_fault)
+{
+	uint64_t state = 5, i, page;
+	pthread_t thread;
+
+	setup_vcpus(2, 1);
+	pthread_barrier_init(&barrier, NULL, 2);
+	pthread_create(&thread, NULL, fault_beside, NULL);
+
+	for (i = 0; i < NR_MEETINGS; i++) {
+		/* A folio with data, but no mapping. */
+		page = i % 2 ? 5 : HUGE_PAGES - 5;
+		touch(page);
+		vm_mem_set_shared(vm, GPA, HUGE_SIZE);
+		vm_mem_set_private(vm, GPA, HUGE_SIZE);
+
+		pthread_barrier_wait(&barrier);
+		spin(prng(&state) % 512);
+		punch(page, 1);
+		pthread_barrier_wait(&barrier);
+
+		ASSERT_EQ(agent_read(agent, GPA + page * PAGE_SIZE), 0ul);
+		punch(0, HUGE_PAGES);
+	}
+	pthread_join(thread, NULL);
+}
+
 /* Within seven pages between two of those that are to stay. */
 static void prng_range(uint64_t *state, uint64_t *first, uint64_t *nr)
 {
