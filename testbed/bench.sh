@@ -17,7 +17,7 @@
 #
 # ALLOW_MISSING=SYMBOL,...  what the peer may lack of its configuration
 # PEER_MAX_ATTR=N           the peer's attributes over no more than N GiB (64; 1 with
-#                           --wall): where each page is stored, a TiB takes an hour
+#                           --wall): where each page is stored, a TiB takes gigabytes
 
 set -eu -o pipefail
 

@@ -47,11 +47,11 @@
  *
  * invalidate_lock is held for write to remove pages and to bind or unbind, for
  * read to allocate.  A fault that finds its page does not take it: the
- * invalidation protocol tells it if the page goes.  A fault maps the whole of a folio, so whatever
- * happens to a page must hold off the faults on all pages of a huge folio
- * around it.  Bindings change under slots_lock, invalidate_lock
- * and the inode's lock; any of the three suffices to look at them.  Memory
- * failure, which comes with the folio locked, takes the last.
+ * invalidation protocol tells it if the page goes.  A fault maps the whole of a
+ * folio, so whatever happens to a page must hold off the faults on all pages of
+ * a huge folio around it.  Bindings change under slots_lock, invalidate_lock and
+ * the inode's lock; any of the three suffices to look at them.  Memory failure,
+ * which comes with the folio locked, takes the last.
  */
 #include <linux/fs.h>
 #include <linux/anon_inodes.h>
@@ -135,10 +135,10 @@ static struct kvm_gfn_range kvm_gmem_gfn_range(struct kvm_memory_slot *slot,
 
 /*
  * Unmap the gfns to which [@first, @last], in page indices, is bound, and hold
- * off faults on all of any huge folio that reaches into it.  A binding is made before
- * its memslot is installed, and undone after it has been removed; in between the
- * memslot can be stood in for by a copy.  Only the installed one has what the
- * architecture needs; if there is none, nothing is mapped.
+ * off faults on all of any huge folio that reaches into it.  A binding is made
+ * before its memslot is installed, and undone after it has been removed; in
+ * between the memslot can be stood in for by a copy.  Only the installed one has
+ * what the architecture needs; if there is none, nothing is mapped.
  */
 static void kvm_gmem_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 			   pgoff_t first, pgoff_t last, bool may_block)

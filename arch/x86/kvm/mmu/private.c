@@ -213,7 +213,8 @@ static void kvm_mmu_split_mapping(struct kvm *kvm, struct kvm_memory_slot *slot,
  * @range: the range that is about to be unmapped, and its memslot
  *
  * Splits the huge mappings that reach over the ends of the range, so that what
- * lies outside need not fault again.  If it does not succeed, it will.
+ * lies outside need not fault again.  If a split fails, the mapping goes as a
+ * whole, and it has to.
  *
  * Context: mmu_lock held for write; may be dropped and taken again.
  */
