@@ -10,6 +10,8 @@ packages='
 	bc bison build-essential busybox-static ccache cpio flex git kmod
 	libelf-dev libssl-dev lz4 make perl python3 python3-git python3-ply
 	qemu-system-x86 quilt rsync shellcheck sparse xz-utils
+	debian-archive-keyring dpkg-dev libfdt-dev libglib2.0-dev libgmp-dev
+	ninja-build nettle-dev pkg-config python3-venv zlib1g-dev
 '
 [ -n "${LINUX_SRC:-}" ] || packages="$packages linux-source-6.1"
 packages="$packages $*"

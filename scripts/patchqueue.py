@@ -1,34 +1,40 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """
-The way between the patch queue and the work tree.
+The way between a patch queue and its work tree.
 
 The queue is patches/ (edits to files of the base, one logical commit each) and
-the new files, which stand whole at the root of the repository under their
-in-tree paths; a patch claims the new files that its commit brings by "Adds:"
-trailers. The work tree is build/linux, a git repository: a base commit and one
-commit per patch.
+the new files, which stand whole beside it under their in-tree paths; a patch
+claims the new files that its commit brings by "Adds:" trailers. The work tree
+is a git repository: a base commit and one commit per patch.
 
-  tree     queue -> build/linux
-  refresh  build/linux -> queue
-  series   queue -> build/series, mails for git send-email or git am
+There are two, the kernel's and QEMU's (--project=qemu):
+
+  queue             work tree     mails               base
+  .                 build/linux   build/series        LINUX_SRC
+  testbed/qemu      build/qemu    build/series-qemu   QEMU_SRC
+
+  tree     queue -> work tree
+  refresh  work tree -> queue
+  series   queue -> mails for git send-email or git am
   base     print the base commit
   head     print the commit that the queue makes (the work tree is not touched)
   commits  print what "head" consists of: commit, patch name
   files    print what the series changes: A or M or D, patch name, path
-  orphans  print files in kernel directories that no patch claims
+  orphans  print files beside patches/ that no patch claims
 
 Commits are a function of the queue and the base alone, so they are made in a
 private index and remembered; only files that differ are written to the work
 tree, and everything else keeps its time stamp for incremental builds.
 
-Environment: LINUX_SRC (a tree or a tarball), FORCE=1 (discard what would
-otherwise be refused).
+Environment: LINUX_SRC, QEMU_SRC (a tree, a tarball or a .dsc), FORCE=1 (discard
+what would otherwise be refused).
 """
 
 import argparse
 import email.utils
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -39,16 +45,10 @@ import sys
 import tempfile
 import time
 
-DEFAULT_SRC = "/usr/src/linux-source-6.1.tar.xz"
 EPOCH = 1700000000  # the date of the base, and of a patch that has none
 BRANCH = "series"
-BASE_AUTHOR = ("Linux", "linux@localhost")
 MADE = "refs/tooling/made"  # what make tree or make refresh saw last
 DROPPED = "refs/tooling/dropped"
-
-# What stands at the root of the repository and is not part of the kernel tree.
-PROJECT = {".git", ".ci", ".gitignore", "COPYING", "Makefile", "README.md",
-           "build", "patches", "scripts", "testbed"}
 
 # A patch that only adds files has no diff, and quilt stumbles over that; in
 # patches/series it stands in a comment of this form, which we read.
@@ -63,6 +63,107 @@ DIFF = ["--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "-U3",
 
 class Refusal(Exception):
     """What the user has to know; printed without a traceback."""
+
+
+class Project:
+    """What one queue does not have in common with another."""
+
+    title = ""        # what the base is
+    queue = ""        # where patches/ and the new files stand
+    own = set()       # what stands there, too, and is not part of the tree
+    tree = ""         # the work tree
+    series = ""       # the mails
+    variable = ""     # the environment's way to another base
+    target = ""       # "make <target>refresh"
+    lock = ""
+    mark = ""         # a file at the top of every such tree
+    built = ()        # what the results of a build look like, and the remedy
+    mend = ""
+    tested = ""       # the versions that the queue is made for
+    takes = ""        # how long an import takes
+
+    def __init__(self, top):
+        self.top = top
+        self.root = os.path.join(top, self.queue)
+
+    def path(self, name):
+        """A path of the queue, as seen from the top of the repository."""
+        return os.path.join(self.queue, name)
+
+    def make(self, name):
+        return "make " + self.target + name
+
+
+class Linux(Project):
+    title = "Linux"
+    own = {".git", ".ci", ".gitignore", "COPYING", "Makefile", "README.md",
+           "build", "patches", "scripts", "testbed"}
+    tree = "build/linux"
+    series = "build/series"
+    variable = "LINUX_SRC"
+    lock = "build/.lock"
+    mark = "Kbuild"
+    built = (".config", "vmlinux", "include/generated")
+    mend = "run 'make mrproper'"
+    tested = "6.1."
+    takes = "about a minute"
+
+    def source(self):
+        path = "/usr/src/linux-source-6.1.tar.xz"
+        if not os.path.exists(path):
+            raise Refusal("no kernel source at %s (apt-get install "
+                          "linux-source-6.1, or LINUX_SRC=)" % path)
+        return path
+
+    @staticmethod
+    def version(top):
+        text = (read(os.path.join(top, "Makefile")) or b"").decode(errors="replace")
+        part = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL) = (\d+)$", text, re.M))
+        if len(part) != 3:
+            raise Refusal("the source is not a Linux tree: its Makefile names no version")
+        return "%(VERSION)s.%(PATCHLEVEL)s.%(SUBLEVEL)s" % part
+
+
+class Qemu(Project):
+    title = "QEMU"
+    queue = "testbed/qemu"
+    own = {".git", "README.md", "patches"}
+    tree = "build/qemu"
+    series = "build/series-qemu"
+    variable = "QEMU_SRC"
+    target = "qemu-"
+    lock = "build/.lock-qemu"
+    mark = "qemu-options.hx"
+    built = ("build", "config-host.mak", "GNUmakefile")
+    mend = "remove it"
+    tested = "10.0."
+    takes = "some seconds"
+
+    def source(self):
+        """Debian's source package, fetched when it is not here."""
+        to = os.path.join(self.top, "build", "qemu-source")
+        found = sorted(glob.glob(os.path.join(to, "qemu_*.dsc")))
+        if not found:
+            say("  fetching the source package of QEMU")
+            part = to + ".part"
+            shutil.rmtree(part, ignore_errors=True)
+            run = subprocess.run([os.path.join(self.top, "testbed", "trixie.sh"),
+                                  "source", "qemu", part], check=False)
+            found = sorted(glob.glob(os.path.join(part, "qemu_*.dsc")))
+            if run.returncode or not found:
+                raise Refusal("the source package of QEMU cannot be had "
+                              "(QEMU_SRC= takes a tree, a tarball or a .dsc)")
+            shutil.rmtree(to, ignore_errors=True)
+            os.rename(part, to)
+            found = sorted(glob.glob(os.path.join(to, "qemu_*.dsc")))
+        return found[-1]
+
+    @staticmethod
+    def version(top):
+        text = (read(os.path.join(top, "VERSION")) or b"").decode(errors="replace")
+        if not re.fullmatch(r"\d+(\.\d+)+\s*", text):
+            raise Refusal("the source is not a QEMU tree: its VERSION names no version")
+        return text.strip()
 
 
 def say(text):
@@ -147,11 +248,14 @@ class Git:
 class Patch:
     """One file of the queue."""
 
-    def __init__(self, root, name):
+    def __init__(self, project, name):
+        self.project = project
         self.name = name
-        text = read(os.path.join(root, "patches", name))
+        self.path = project.path("patches/" + name)
+        text = read(os.path.join(project.top, self.path))
         if text is None:
-            raise Refusal("patches/series names %s, which does not exist" % name)
+            raise Refusal("%s names %s, which does not exist" %
+                          (project.path("patches/series"), name))
         lines = text.split(b"\n")
         end = len(lines)
         for i, line in enumerate(lines):
@@ -164,7 +268,7 @@ class Patch:
         try:
             head = [line.decode() for line in lines[:end]]
         except UnicodeDecodeError as err:
-            raise Refusal("patches/%s: the message is not UTF-8" % name) from err
+            raise Refusal("%s: the message is not UTF-8" % self.path) from err
         self._header(head)
         self._edits()
 
@@ -178,20 +282,19 @@ class Patch:
             head.pop(0)
         for need in ("From", "Subject"):
             if need not in fields:
-                raise Refusal("patches/%s: no %s: line at its top" %
-                              (self.name, need))
+                raise Refusal("%s: no %s: line at its top" % (self.path, need))
         who, mail = email.utils.parseaddr(fields["From"])
         if not mail or not who:
-            raise Refusal("patches/%s: From: %s is not a name and an address" %
-                          (self.name, fields["From"]))
+            raise Refusal("%s: From: %s is not a name and an address" %
+                          (self.path, fields["From"]))
         self.author = (who, mail)
         self.date = "%d +0000" % EPOCH
         if "Date" in fields:
             try:
                 when = email.utils.parsedate_to_datetime(fields["Date"])
             except (TypeError, ValueError) as err:
-                raise Refusal("patches/%s: Date: %s is not a date" %
-                              (self.name, fields["Date"])) from err
+                raise Refusal("%s: Date: %s is not a date" %
+                              (self.path, fields["Date"])) from err
             self.date = "%d %s" % (when.timestamp(), when.strftime("%z") or "+0000")
         self.subject = fields["Subject"]
         self.adds = []
@@ -205,9 +308,9 @@ class Patch:
         self.body = "\n".join(body).strip("\n")
         for path in self.adds:
             if (os.path.normpath(path) != path or path.startswith(("/", ".."))
-                    or path.split("/")[0] in PROJECT):
-                raise Refusal("patches/%s: Adds: %s is not a path for a new "
-                              "file of the kernel" % (self.name, path))
+                    or path.split("/")[0] in self.project.own):
+                raise Refusal("%s: Adds: %s is not a path for a new file of %s" %
+                              (self.path, path, self.project.title))
 
     def _edits(self):
         """Which files, and where the hunks are: for the error messages."""
@@ -223,9 +326,9 @@ class Patch:
                 if made:
                     path = line[4:].split(b"\t")[0].decode().partition("/")[2]
                     raise Refusal(
-                        "patches/%s creates %s in its diff: a new file stands "
-                        "whole at the root, and the patch says Adds: %s" %
-                        (self.name, path, path))
+                        "%s creates %s in its diff: the new file stands whole "
+                        "at %s, and the patch says Adds: %s" %
+                        (self.path, path, self.project.path(path), path))
                 self.edits.append(path)
             else:
                 m = re.match(rb"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@", line)
@@ -239,7 +342,7 @@ class Patch:
 
     def why_not(self, stderr):
         """Says in plain words what git apply complained about."""
-        out = ["patches/%s does not apply:" % self.name]
+        out = ["%s does not apply:" % self.path]
         for line in stderr.decode(errors="replace").splitlines():
             m = re.match(r"error: patch failed: (.*):(\d+)$", line)
             if m:
@@ -266,9 +369,9 @@ class Patch:
 
 
 class Queue:
-    def __init__(self, root):
-        self.root = root
-        text = read(os.path.join(root, "patches", "series")) or b""
+    def __init__(self, project):
+        self.root = project.root
+        text = read(os.path.join(self.root, "patches", "series")) or b""
         self.head = []
         names = []
         for line in text.decode().splitlines():
@@ -282,23 +385,22 @@ class Queue:
             elif line.startswith("#") and not names and line != NO_EDITS_WHY:
                 self.head.append(line)
         if len(names) != len(set(names)):
-            raise Refusal("patches/series names a patch twice")
+            raise Refusal("%s names a patch twice" % project.path("patches/series"))
         self.names = names
-        self.patches = [Patch(root, n) for n in names]
+        self.patches = [Patch(project, n) for n in names]
         self.owner = {}
         for p in self.patches:
             for path in p.adds:
                 if path in self.owner:
-                    raise Refusal("patches/%s adds %s, but patches/%s added it "
-                                  "before" % (p.name, path, self.owner[path].name))
+                    raise Refusal("%s adds %s, but %s added it before" %
+                                  (p.path, path, self.owner[path].path))
                 self.owner[path] = p
         for p in self.patches:
             for path in p.edits:
                 if path in self.owner:
                     raise Refusal(
-                        "patches/%s changes %s, which patches/%s adds: a new "
-                        "file belongs to one patch" %
-                        (p.name, path, self.owner[path].name))
+                        "%s changes %s, which %s adds: a new file belongs to "
+                        "one patch" % (p.path, path, self.owner[path].path))
 
     def inputs(self):
         """path -> content of everything the queue is made of."""
@@ -331,19 +433,24 @@ def counted(args, what, **kw):
 class Source:
     """Where the base comes from, and a key that tells when it changed."""
 
-    def __init__(self):
-        path = os.environ.get("LINUX_SRC") or DEFAULT_SRC
+    def __init__(self, project):
+        self.project = project
+        path = os.environ.get(project.variable)
+        if not path:
+            path = project.source()
         self.path = os.path.realpath(os.path.expanduser(path))
         if not os.path.exists(self.path):
-            hint = "" if os.environ.get("LINUX_SRC") else \
-                " (apt-get install linux-source-6.1, or LINUX_SRC=)"
-            raise Refusal("no kernel source at %s%s" % (path, hint))
+            raise Refusal("no %s source at %s" % (project.title, path))
         if os.path.isfile(self.path):
             st = os.stat(self.path)
             self.kind = "tar"
             what = "tar %s %d %d" % (self.path, st.st_size, st.st_mtime_ns)
-        elif not os.path.isfile(os.path.join(self.path, "Kbuild")):
-            raise Refusal("%s is not a kernel source tree" % path)
+            if self.path.endswith(".dsc"):
+                # It names the other files' checksums
+                self.kind = "dsc"
+                what = "dsc " + sha(read(self.path))
+        elif not os.path.isfile(os.path.join(self.path, project.mark)):
+            raise Refusal("%s is not a source tree of %s" % (path, project.title))
         elif os.path.exists(os.path.join(self.path, ".git")):
             self.kind = "git"
             git = Git(self.path)
@@ -353,10 +460,10 @@ class Source:
                 say("  note: %s has uncommitted changes; its HEAD is the base" % path)
         else:
             self.kind = "dir"
-            for built in (".config", "vmlinux", "include/generated"):
+            for built in project.built:
                 if os.path.exists(os.path.join(self.path, built)):
-                    raise Refusal("%s holds the results of a build (%s): run "
-                                  "'make mrproper' there first" % (path, built))
+                    raise Refusal("%s holds the results of a build (%s): %s there "
+                                  "first" % (path, built, project.mend))
             h = hashlib.sha1()
             for top, dirs, files in os.walk(self.path):
                 dirs.sort()
@@ -368,7 +475,18 @@ class Source:
         self.key = sha(what.encode())
 
     def unpack(self, to):
+        """Leaves the source in a new directory, and says which version it is."""
         shutil.rmtree(to, ignore_errors=True)
+        if self.kind == "dsc":
+            if not shutil.which("dpkg-source"):
+                raise Refusal("there is no dpkg-source (apt-get install dpkg-dev)")
+            run = subprocess.run(["dpkg-source", "--no-copy", "-x", self.path, to],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 env=clean_env(), check=False)
+            if run.returncode:
+                raise Refusal("dpkg-source: " + run.stdout.decode().strip()[-800:])
+            shutil.rmtree(os.path.join(to, ".pc"), ignore_errors=True)
+            return self.project.version(to)
         os.makedirs(to)
         if self.kind == "tar":
             counted(["tar", "-xvf", self.path, "-C", to, "--strip-components=1",
@@ -383,23 +501,17 @@ class Source:
                 raise Refusal("git archive in %s failed" % self.path)
         else:
             counted(["cp", "-av", self.path + "/.", to], "copied")
-        return kernel_version(to)
-
-
-def kernel_version(top):
-    text = (read(os.path.join(top, "Makefile")) or b"").decode(errors="replace")
-    part = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL) = (\d+)$", text, re.M))
-    if len(part) != 3:
-        raise Refusal("the source is not a Linux tree: its Makefile names no version")
-    return "%(VERSION)s.%(PATCHLEVEL)s.%(SUBLEVEL)s" % part
+        return self.project.version(to)
 
 
 class Tree:
-    """build/linux and what we remember about it."""
+    """The work tree and what we remember about it."""
 
-    def __init__(self, root):
-        self.root = root
-        self.top = os.path.join(root, "build", "linux")
+    def __init__(self, project):
+        self.project = project
+        self.root = project.root
+        self.name = project.tree
+        self.top = os.path.join(project.top, self.name)
         self.dot = os.path.join(self.top, ".git")
         self.git = Git(self.top)
         self.memo = None
@@ -411,20 +523,21 @@ class Tree:
 
     def base(self):
         """The commit of the base, imported if this source is new."""
-        src = Source()
+        src = Source(self.project)
         ref = "refs/base/" + src.key
         if self.exists():
             commit = self.git.ref(ref)
             if commit:
                 return commit
         elif os.path.exists(self.top):
-            raise Refusal("build/linux exists and is no git repository: "
-                          "move it away")
-        say("  base: %s (once; about a minute)" % src.path)
-        tmp = os.path.join(self.root, "build", "linux.import")
+            raise Refusal("%s exists and is no git repository: move it away" %
+                          self.name)
+        say("  base: %s (once; %s)" % (src.path, self.project.takes))
+        tmp = self.top + ".import"
         version = src.unpack(tmp)
-        if not version.startswith("6.1."):
-            say("  note: this is Linux %s; the series is made for 6.1" % version)
+        if not version.startswith(self.project.tested):
+            say("  note: this is %s %s; the series is made for %s" %
+                (self.project.title, version, self.project.tested.rstrip(".")))
         if self.exists():
             index = os.path.join(self.dot, "import-index")
             git = Git(tmp, GIT_DIR=self.dot, GIT_WORK_TREE=tmp,
@@ -435,8 +548,8 @@ class Tree:
         else:
             git = Git(tmp)
             git("init", "-q", "-b", BRANCH)
-            # The base is a hundred thousand loose objects: no repacking
-            # behind the back of somebody who commits.
+            # The base is very many loose objects: no repacking behind the
+            # back of somebody who commits.
             git("config", "gc.auto", "0")
             git("config", "core.autocrlf", "false")
             git("config", "advice.detachedHead", "false")
@@ -448,18 +561,20 @@ class Tree:
         self.git("update-ref", ref, commit)
         return commit
 
-    @staticmethod
-    def _record(git, version):
+    def _record(self, git, version):
         counted(["git", "add", "-A", "-f", "-v", "."], "recorded",
                 cwd=git.top, env=git.env)
-        return git.commit(git("write-tree"), None, BASE_AUTHOR,
-                          "%d +0000" % EPOCH, "Linux %s\n" % version)
+        title = self.project.title
+        author = (title, title.lower() + "@localhost")
+        return git.commit(git("write-tree"), None, author,
+                          "%d +0000" % EPOCH, "%s %s\n" % (title, version))
 
     def show_new_files(self):
         """
-        Debian's .gitignore ends by ignoring everything, which hides new files
-        from git status and git add -A. The base stays as it is; only the copy
-        in the work tree goes without those lines, and git is told not to look.
+        The .gitignore of Debian's kernel ends by ignoring everything, which
+        hides new files from git status and git add -A. The base stays as it
+        is; only the copy in the work tree goes without those lines, and git is
+        told not to look.
         """
         path = os.path.join(self.top, ".gitignore")
         text = read(path) or b""
@@ -486,8 +601,8 @@ class Tree:
             for path in p.adds:
                 full = os.path.join(self.root, path)
                 if os.path.islink(full) or not os.path.isfile(full):
-                    raise Refusal("patches/%s: Adds: %s, but there is no such "
-                                  "file" % (p.name, path))
+                    raise Refusal("%s: Adds: %s, but there is no such file" %
+                                  (p.path, self.project.path(path)))
                 mode = "100755" if is_executable(full) else "100644"
                 data = read(full)
                 new.append((path, mode, data))
@@ -518,8 +633,8 @@ class Tree:
         lines = []
         for path, mode, data in new:
             if self.git.ok("cat-file", "-e", parent + ":" + path):
-                raise Refusal("patches/%s: Adds: %s, which the base has already" %
-                              (p.name, path))
+                raise Refusal("%s: Adds: %s, which the base has already" %
+                              (p.path, path))
             blob = self.git("hash-object", "-w", "--stdin", data=data)
             lines.append("%s %s\t%s\n" % (mode, blob, path))
         if lines:
@@ -553,9 +668,9 @@ class Tree:
 
 # -- commands --------------------------------------------------------------
 
-def cmd_tree(root):
-    queue = Queue(root)
-    tree = Tree(root)
+def cmd_tree(project):
+    queue = Queue(project)
+    tree = Tree(project)
     base = tree.base()
     chain = tree.commits(queue, base)
     new = chain[-1][1] if chain else base
@@ -570,28 +685,29 @@ def cmd_tree(root):
             for op in ("rebase", "cherry-pick", "am", "revert"):
                 git.start(op, "--quit")
             git("update-ref", DROPPED, head)
-            say("  build/linux was at %s, kept as %s" % (head[:12], DROPPED))
+            say("  %s was at %s, kept as %s" % (tree.name, head[:12], DROPPED))
             git("checkout", "-q", "-f", "-B", BRANCH, new)
         else:
             git("checkout", "-q", "-B", BRANCH, new)
     git("tag", "-f", "base", base)
     tree.show_new_files()
     tree.set_state(new, queue.inputs())
-    say("  build/linux: %s + %d patches" %
-        (git("log", "-1", "--format=%s", base), len(chain)))
+    say("  %s: %s + %d patches" %
+        (tree.name, git("log", "-1", "--format=%s", base), len(chain)))
 
 
 def guard_tree(tree, head, branch):
-    """What would be lost if build/linux were set to another commit."""
+    """What would be lost if the work tree were set to another commit."""
     git = tree.git
     hint = "\n(FORCE=1 discards it)"
     busy = tree.busy()
     if busy:
-        return "build/linux is in the middle of a %s: finish it first%s" % (busy, hint)
+        return "%s is in the middle of a %s: finish it first%s" % (tree.name, busy, hint)
     dirty = tree.dirty()
     if dirty:
-        return ("build/linux has uncommitted changes:\n%s\ncommit them and run "
-                "make refresh%s" % ("\n".join(dirty.splitlines()[:20]), hint))
+        return ("%s has uncommitted changes:\n%s\ncommit them and run %s%s" %
+                (tree.name, "\n".join(dirty.splitlines()[:20]),
+                 tree.project.make("refresh"), hint))
     made = git.ref(MADE)
     if made and git.ok("merge-base", "--is-ancestor", head, made):
         return None
@@ -600,8 +716,10 @@ def guard_tree(tree, head, branch):
         return None
     known = ["^" + made] if made else []
     lost = git("log", "--format=  %h %s", head, *known, *["^" + b for b in bases])
-    return ("build/linux has commits (branch %s) that are not in patches/:\n%s\n"
-            "run make refresh to bring them there%s" % (branch, lost, hint))
+    return ("%s has commits (branch %s) that are not in %s:\n%s\n"
+            "run %s to bring them there%s" %
+            (tree.name, branch, tree.project.path("patches/"), lost,
+             tree.project.make("refresh"), hint))
 
 
 def slug(n, subject):
@@ -639,7 +757,7 @@ def render(tree, base, head):
                 if mode not in ("100644", "100755"):
                     raise Refusal("commit %s adds %s, which is no plain file" %
                                   (describe(git, commit), path))
-                if path.split("/")[0] in PROJECT:
+                if path.split("/")[0] in tree.project.own:
                     raise Refusal(
                         "commit %s adds %s, a path that this repository uses "
                         "for itself" % (describe(git, commit), path))
@@ -694,22 +812,24 @@ def render_patch(git, commit, adds):
     return head.encode() + b"---\n" + diff
 
 
-def cmd_refresh(root):
-    tree = Tree(root)
+def cmd_refresh(project):
+    root, tree = project.root, Tree(project)
     if not tree.exists():
-        raise Refusal("there is no build/linux: make tree makes it")
+        raise Refusal("there is no %s: %s makes it" % (tree.name, project.make("tree")))
     git = tree.git
-    queue = Queue(root)
+    queue = Queue(project)
     busy = tree.busy()
     if busy:
-        raise Refusal("build/linux is in the middle of a %s: finish it first" % busy)
+        raise Refusal("%s is in the middle of a %s: finish it first" %
+                      (tree.name, busy))
     dirty = tree.dirty()
     if dirty and not forced():
-        raise Refusal("build/linux has uncommitted changes:\n%s\ncommit them first "
-                      "(FORCE=1 leaves them out)" % "\n".join(dirty.splitlines()[:20]))
+        raise Refusal("%s has uncommitted changes:\n%s\ncommit them first "
+                      "(FORCE=1 leaves them out)" %
+                      (tree.name, "\n".join(dirty.splitlines()[:20])))
     base, head = git.ref("refs/tags/base"), git.ref("HEAD")
     if not git.ok("merge-base", "--is-ancestor", base, head):
-        raise Refusal("build/linux: HEAD does not descend from the tag base")
+        raise Refusal("%s: HEAD does not descend from the tag base" % tree.name)
     out, names = render(tree, base, head)
     if names or queue.names or queue.head:
         head_lines = list(queue.head)
@@ -718,7 +838,7 @@ def cmd_refresh(root):
         out["patches/series"] = ("".join(
             line + "\n" for line in head_lines + names).encode(), False)
 
-    # What stands here may have been edited since build/linux was made from it.
+    # What stands here may have been edited since the work tree was made from it.
     old, state, clash = queue.inputs(), tree.state(), []
     gone = [path for path in old if path not in out]
     for path in sorted(set(out) | set(gone)):
@@ -728,20 +848,21 @@ def cmd_refresh(root):
             clash.append(path)
     if clash and not forced():
         raise Refusal(
-            "these were changed here since build/linux was made from them:\n%s\n"
-            "(FORCE=1 replaces them by what build/linux has)" %
-            "\n".join("  " + c for c in clash))
+            "these were changed here since %s was made from them:\n%s\n"
+            "(FORCE=1 replaces them by what %s has)" %
+            (tree.name, "\n".join("  " + project.path(c) for c in clash), tree.name))
 
     changed = 0
     for path, (data, executable) in sorted(out.items()):
         full = os.path.join(root, path)
         if read(full) != data or is_executable(full) != executable:
             write(full, data, executable)
-            say("  %s %s" % ("changed" if path in old else "new    ", path))
+            say("  %s %s" % ("changed" if path in old else "new    ",
+                             project.path(path)))
             changed += 1
     for path in sorted(gone):
         os.unlink(os.path.join(root, path))
-        say("  removed %s" % path)
+        say("  removed %s" % project.path(path))
         changed += 1
         top = os.path.dirname(path)
         while top and not os.listdir(os.path.join(root, top)):
@@ -751,23 +872,16 @@ def cmd_refresh(root):
     say("  %d patches, %d files changed" % (len(names), changed))
 
 
-COVER = """Guest memory in files of its own, and per-page memory attributes
-
-This series lets KVM take a guest's private memory from a file that userspace
-can neither read nor write nor map (guest_memfd), and keeps for every guest
-page whether the guest is to see it as private or shared (memory attributes).
-"""
-
-
-def cmd_series(root):
-    queue = Queue(root)
-    tree = Tree(root)
+def cmd_series(project):
+    queue = Queue(project)
+    tree = Tree(project)
     base = tree.base()
     chain = tree.commits(queue, base)
-    to = os.path.join(root, "build", "series")
+    to = os.path.join(project.top, project.series)
     shutil.rmtree(to, ignore_errors=True)
     if not chain:
-        raise Refusal("patches/series is empty: there is no series to make")
+        raise Refusal("%s is empty: there is no series to make" %
+                      project.path("patches/series"))
     os.makedirs(to)
     last = chain[-1][1]
     name, mail = tree.git("log", "-1", "--format=%an%n%ae", last).split("\n")
@@ -777,7 +891,8 @@ def cmd_series(root):
     git("format-patch", "-q", "-n", "--cover-letter", "--no-signature",
         "--no-renames", "--no-thread", "--encode-email-headers", "-o", to,
         "%s..%s" % (base, last))
-    text = (read(os.path.join(root, "patches", "cover-letter")) or COVER.encode()).decode()
+    text = (read(os.path.join(project.root, "patches", "cover-letter")) or
+            ("The series for %s\n" % project.title).encode()).decode()
     subject, _, body = text.strip().partition("\n")
     subject = re.sub(r"^Subject: *", "", subject)
     body = body.strip("\n") + "\n\nBase: %s\n" % tree.git("log", "-1", "--format=%s", base)
@@ -788,12 +903,12 @@ def cmd_series(root):
     # Not *.patch, so that "git am *.patch" takes the patches and nothing else.
     write(os.path.join(to, "0000-cover-letter.txt"), mail.encode())
     os.unlink(letter)
-    say("  build/series: a cover letter and %d patches" % len(chain))
+    say("  %s: a cover letter and %d patches" % (project.series, len(chain)))
 
 
-def cmd_show(root, what):
-    queue = Queue(root)
-    tree = Tree(root)
+def cmd_show(project, what):
+    queue = Queue(project)
+    tree = Tree(project)
     base = tree.base()
     if what == "base":
         return print(base)
@@ -812,33 +927,35 @@ def cmd_show(root, what):
     return None
 
 
-def cmd_orphans(root):
-    queue = Queue(root)
+def cmd_orphans(project):
+    queue, root = Queue(project), project.root
     for path in Git(root).raw("ls-files", "-z", "-c", "-o",
                               "--exclude-standard").decode().split("\0"):
-        if (path and path.split("/")[0] not in PROJECT and path not in queue.owner
+        if (path and path.split("/")[0] not in project.own and path not in queue.owner
                 and os.path.exists(os.path.join(root, path))):
-            print(path)
+            print(project.path(path))
 
 
 def main():
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser = argparse.ArgumentParser(description="patch queue <-> build/linux")
+    projects = {"linux": Linux, "qemu": Qemu}
+    parser = argparse.ArgumentParser(description="patch queue <-> work tree")
     parser.add_argument("--root", default=here)
+    parser.add_argument("--project", choices=sorted(projects), default="linux")
     parser.add_argument("command", choices=["tree", "refresh", "series", "base", "head",
                                             "commits", "files", "orphans"])
     args = parser.parse_args()
-    root = os.path.abspath(args.root)
-    os.makedirs(os.path.join(root, "build"), exist_ok=True)
+    project = projects[args.project](os.path.abspath(args.root))
+    os.makedirs(os.path.join(project.top, "build"), exist_ok=True)
     commands = {"tree": cmd_tree, "refresh": cmd_refresh, "series": cmd_series,
                 "orphans": cmd_orphans}
-    with open(os.path.join(root, "build", ".lock"), "w", encoding="ascii") as lock:
+    with open(os.path.join(project.top, project.lock), "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             if args.command in commands:
-                commands[args.command](root)
+                commands[args.command](project)
             else:
-                cmd_show(root, args.command)
+                cmd_show(project, args.command)
         except Refusal as err:
             sys.exit("%s: %s" % (args.command, err))
         except KeyboardInterrupt:

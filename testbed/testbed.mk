@@ -10,6 +10,10 @@ kernel: tree ## build/bzImage, and the kernel's modules
 kernel-debug: tree ## the kernel with KASAN, lockdep and the other checkers
 	@testbed/build-kernel.sh debug
 
+.PHONY: qemu
+qemu: qemu-tree ## build/qemu-system-x86_64, the machine with our patches
+	@testbed/build-qemu.sh
+
 # DEMO= hands options to the VMM, such as DEMO=--help
 .PHONY: run
 run: kernel ## the demonstration: a Linux guest with private memory

@@ -7,6 +7,7 @@
 #   trixie.sh source PKG DIR        the files of the source package, into DIR
 #   trixie.sh download PKG... DIR   these .debs, into DIR
 #   trixie.sh resolve PKG... DIR    these and all they depend on, unpacked into DIR
+#   trixie.sh mirrors               print the mirrors that are tried
 #
 # A PKG is a package's name, or NAME=VERSION. "source" and "download" leave files that
 # are there already as they are; "resolve" begins with an empty DIR and leaves a list
@@ -25,7 +26,25 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 die() { echo "trixie: $*" >&2; exit 1; }
 
-[ $# -ge 3 ] || die "usage: trixie.sh source PKG DIR | download PKG... DIR | resolve PKG... DIR"
+# Where apt has bookworm's main from, whatever form its sources have. First those that
+# apt has lists of: they say that they are Debian. Others have suites of that name, too;
+# what they cannot have is the signature.
+mirrors() {
+	# shellcheck disable=SC2016 # apt's dollars
+	local format='$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(CODENAME)|$(ORIGIN)|$(REPO_URI)'
+	{
+		apt-get indextargets --format "$format" |
+			awk -F'|' '$4 == "bookworm" && $5 == "Debian"'
+		apt-get indextargets --no-release-info --format "$format" |
+			awk -F'|' '$3 == "bookworm"'
+	} | awk -F'|' '$1 == "Packages" && $2 == "main" && !seen[$6]++ { print $6 }' | grep . ||
+		die "apt's sources have no entry with bookworm and main to take the mirror from"
+}
+
+command -v apt-get > /dev/null || die "there is no apt-get"
+[ "$*" != mirrors ] || { mirrors; exit; }
+
+[ $# -ge 3 ] || die "usage: trixie.sh source PKG DIR | download PKG... DIR | resolve PKG... DIR | mirrors"
 command=$1
 dir=${*: -1}
 packages=("${@:2:$#-2}")
@@ -34,7 +53,6 @@ source) [ $# = 3 ] || die "source: one package at a time" ;;
 download | resolve) ;;
 *) die "no command $command" ;;
 esac
-command -v apt-get > /dev/null || die "there is no apt-get"
 [ -f "$keyring" ] || die "there is no $keyring (apt-get install debian-archive-keyring)"
 
 mkdir -p "$state"/{lists/partial,archives/partial} "$dir"
@@ -81,23 +99,10 @@ END
 read -ra extra <<< "${APT_ARGS:-}"
 apt_get() { apt-get -q -c "$state/apt.conf" "${extra[@]}" "$@" < /dev/null; }
 
-# Where apt has bookworm's main from, whatever form its sources have. The origin is
-# known only once apt has the lists; others than Debian have suites of this name, too,
-# but not the signature.
-mirrors() {
-	# shellcheck disable=SC2016 # apt's dollars
-	apt-get indextargets --format \
-		'$(CREATED_BY)|$(COMPONENT)|$(RELEASE)|$(CODENAME)|$(ORIGIN)|$(REPO_URI)' |
-		awk -F'|' '$1 == "Packages" && $2 == "main" &&
-			($3 == "bookworm" || $4 == "bookworm") &&
-			($5 == "Debian" || $5 !~ /^[A-Za-z]/) && !seen[$6]++ { print $6 }'
-}
-
 update() {
-	local mirror tried=0
+	local list mirror
+	list=$(mirrors)
 	while read -r mirror; do
-		[ -n "$mirror" ] || continue
-		tried=1
 		cat > "$state/trixie.sources" <<- END
 			Types: deb deb-src
 			URIs: $mirror
@@ -109,8 +114,7 @@ update() {
 			: > "$state/updated"
 			return
 		fi
-	done <<< "$(mirrors)"
-	[ "$tried" = 1 ] || die "apt's sources have no entry with bookworm and main to take the mirror from"
+	done <<< "$list"
 	cat "$state/log" >&2
 	die "no lists of trixie's packages"
 }

@@ -1,0 +1,10 @@
+# The devices of the machine that hosts encrypted guests
+
+CONFIG_I440FX=y
+CONFIG_Q35=y
+CONFIG_AMD_IOMMU=y
+CONFIG_VIRTIO_PCI=y
+CONFIG_VIRTIO_BLK=y
+CONFIG_VIRTIO_NET=y
+CONFIG_VIRTIO_RNG=y
+CONFIG_HPET=y
