@@ -58,12 +58,12 @@ check-quick: tree qemu-tree ## the inner loop: tooling, and the machine on the b
 	@scripts/check.sh quick
 
 .PHONY: check-tooling
-check-tooling: tree ## round trip, quilt, refusals, shellcheck
-	@scripts/check.sh shell tooling
+check-tooling: tree qemu-tree ## round trip, quilt, refusals, shellcheck
+	@scripts/check.sh shell tooling qemu-tooling
 
 .PHONY: check-series
-check-series: tree ## git am on a pristine base, checkpatch --strict
-	@scripts/check.sh series
+check-series: tree qemu-tree ## git am on a pristine base, checkpatch --strict
+	@scripts/check.sh series qemu-series
 
 .PHONY: check-lint
 check-lint: tree ## sparse, W=1 and kernel-doc on what the series touches
@@ -72,10 +72,6 @@ check-lint: tree ## sparse, W=1 and kernel-doc on what the series touches
 .PHONY: check-prefixes
 check-prefixes: tree ## build every prefix of the series
 	@scripts/check.sh prefixes
-
-.PHONY: check-qemu
-check-qemu: qemu-tree ## QEMU's queue: round trip, quilt, git am, checkpatch
-	@scripts/check.sh qemu-tooling qemu-series
 
 .PHONY: qemu-prefixes
 qemu-prefixes: qemu-tree ## build QEMU with every prefix of its queue

@@ -8,7 +8,7 @@
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 
-# With PREFIXES=1 every prefix of the series is built, too.
+# With PREFIXES=1 every prefix of both series is built, too.
 prefixes=${PREFIXES:-0}
 
 # On the debug kernel, which is ten times slower under emulation: the tests of
@@ -30,6 +30,10 @@ command_of() {
 	debug-faults) echo "testbed/run-tests.sh --name=debug-faults debug $debug_faults" ;;
 	runner) echo testbed/test-runner.sh ;;
 	bench) echo testbed/test-bench.sh ;;
+	qemu-tooling) echo "scripts/check-tooling.sh qemu" ;;
+	qemu-series) echo "scripts/check-series.sh qemu" ;;
+	qemu-prefixes) echo scripts/check-qemu-prefixes.sh ;;
+	snp) echo testbed/run-snp-tests.sh ;;
 	*) echo "check: no stage '$1'" >&2; return 1 ;;
 	esac
 }
@@ -40,11 +44,12 @@ groups=()
 for arg; do
 	case $arg in
 	all)
-		groups+=(shell+tooling+series+bench+runner+lint base)
-		[ "$prefixes" = 0 ] || groups+=(prefixes)
+		groups+=(shell+tooling+series+qemu-tooling+qemu-series+bench+runner+lint base)
+		[ "$prefixes" = 0 ] || groups+=(prefixes qemu-prefixes)
 		groups+=(debug+debug-faults)
+		[ ! -e testbed/run-snp-tests.sh ] || groups+=(snp)
 		;;
-	quick) groups+=(shell+tooling+bench quick) ;;
+	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;
 	*) command_of "$arg" >/dev/null && groups+=("$arg") ;;
 	esac
 done

@@ -13,6 +13,9 @@
 
 set -eu -o pipefail
 
+# In braces, so that bash has read all of it before it runs any of it
+{
+
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 
@@ -140,3 +143,6 @@ ninja -C "$out" -j"${JOBS:-$(nproc)}" qemu-system-x86_64 2>&1 | tee -a "$log" |
 publish
 [ -z "$stamp" ] || printf '%s\n' "$stamp" > "$out/.stamp"
 echo "qemu: $(($(stat -c %s "$binary") / 1024)) KiB, $(($(date +%s) - start)) s"
+
+exit
+}
