@@ -7,7 +7,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 top=$PWD
-wt=$top/build/qemu-prefix/tree
+# named and placed like build/qemu and build/qemu-build: what ccache has is used
+wt=$top/build/qemu-prefix/qemu
 cache=$top/build/cache/qemu-prefixes
 mkdir -p "$cache" "${wt%/*}"
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
@@ -44,7 +45,7 @@ while read -r commit name; do
 			git clone -q --shared --no-checkout build/qemu "$wt"
 		fi
 		git -C "$wt" checkout -q -f --detach "$commit"
-		build=(env QEMU_TREE="$wt" QEMU_BUILD="${wt%/*}/out" testbed/build-qemu.sh)
+		build=(env QEMU_TREE="$wt" QEMU_BUILD="${wt%/*}/qemu-build" testbed/build-qemu.sh)
 	fi
 	if "${build[@]}" >"$cache/log" 2>&1 </dev/null; then
 		: >"$cache/$key"

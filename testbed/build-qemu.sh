@@ -50,7 +50,7 @@ done
 options=(
 	--cc="$cc" --target-list=x86_64-softmmu --disable-download
 	--without-default-features --enable-system --enable-tcg --enable-nettle
-	--enable-fdt=system --disable-werror --disable-docs --disable-debug-info
+	--enable-fdt=system --enable-werror --disable-docs --disable-debug-info
 	--disable-install-blobs --with-pkgversion=testbed
 	--firmwarepath=/usr/share/qemu:/usr/share/seabios:/usr/lib/ipxe/qemu
 )
