@@ -33,7 +33,9 @@ command_of() {
 	qemu-tooling) echo "scripts/check-tooling.sh qemu" ;;
 	qemu-series) echo "scripts/check-series.sh qemu" ;;
 	qemu-prefixes) echo scripts/check-qemu-prefixes.sh ;;
-	snp) echo testbed/run-snp-tests.sh ;;
+	snp) echo testbed/snp/run-insn-tests.sh ;;
+	psp) echo testbed/snp/run-qtest.sh ;;
+	verify) echo testbed/snp/test-verify.py ;;
 	*) echo "check: no stage '$1'" >&2; return 1 ;;
 	esac
 }
@@ -47,7 +49,7 @@ for arg; do
 		groups+=(shell+tooling+series+qemu-tooling+qemu-series+bench+runner+lint base)
 		[ "$prefixes" = 0 ] || groups+=(prefixes qemu-prefixes)
 		groups+=(debug+debug-faults)
-		[ ! -e testbed/run-snp-tests.sh ] || groups+=(snp)
+		groups+=(snp+psp+verify)
 		;;
 	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;
 	*) command_of "$arg" >/dev/null && groups+=("$arg") ;;

@@ -1,5 +1,3 @@
-# The devices of the machine that hosts encrypted guests
-
 CONFIG_I440FX=y
 CONFIG_Q35=y
 CONFIG_AMD_IOMMU=y
@@ -8,3 +6,5 @@ CONFIG_VIRTIO_BLK=y
 CONFIG_VIRTIO_NET=y
 CONFIG_VIRTIO_RNG=y
 CONFIG_HPET=y
+CONFIG_AMD_PSP=y
+CONFIG_ISA_DEBUG=y
