@@ -58,47 +58,13 @@ program=$top/build/selftests/bin/x86_64/private_mem_bench
 missing=BASE_FULL,KVM_MEM_ATTR_KUNIT_TEST,SAMPLE_KVM_GUEST_MEMFD,KVM_SMM,KVM_HYPERV
 missing+=${ALLOW_MISSING:+,$ALLOW_MISSING}
 
-unpack() { # tarball, directory
-	local mark
-	mark=$(stat -c '%n %s %Y' "$1")
-	[ "$(cat "$2.from" 2> /dev/null)" != "$mark" ] || return 0
-	echo "bench: unpacking $1"
-	rm -rf "$2" "$2.from"
-	mkdir -p "$2"
-	tar -C "$2" --strip-components=1 -xf "$1"
-	echo "$mark" > "$2.from"
-}
-
 peer_out=
-if [ -n "$peer" ] && [ -z "$peer_src" ]; then
-	"$top/scripts/deps.sh" "linux-source-$peer" ||
-		die "apt has no linux-source-$peer. 6.12 is among Debian 12's security updates:" \
-			"apt's sources need the suite bookworm-security, component main." \
-			"--peer-src (PEER_SRC=) takes a tree or a tarball"
-	peer_src=/usr/src/linux-source-$peer.tar.xz
-	[ -f "$peer_src" ] || die "there is no $peer_src. --peer-src (PEER_SRC=) takes a tree or a tarball"
-fi
-if [ -n "$peer_src" ]; then
-	[ -e "$peer_src" ] || die "there is no $peer_src"
-	peer_src=$(realpath "$peer_src")
-	# A directory of its own for each of the same name
-	[ -n "$peer" ] ||
-		peer=$(basename "$peer_src")-$(printf %s "$peer_src" | cksum | cut -d' ' -f1)
-	mkdir -p "$top/build/peer/$peer"
-	peer_tree=$peer_src peer_out=$top/build/peer/$peer/kernel
-	if [ -f "$peer_src" ]; then
-		peer_tree=$top/build/peer/$peer/linux
-		unpack "$peer_src" "$peer_tree"
-	fi
-	# A tree without git cannot tell whether it has changed. Ours can: we unpacked it
-	stamp=$(cat "$peer_tree.from" "$here"/configs/{base,peer}.config "$here/build-kernel.sh" 2> /dev/null |
-		sha256sum; gcc --version | head -n 1)
-	if [ ! -f "$peer_tree.from" ] || [ "$(cat "$peer_out.stamp" 2> /dev/null)" != "$stamp" ]; then
-		rm -f "$peer_out.stamp"
-		LINUX=$peer_tree KBUILD_OUT=$peer_out \
-			"$here/build-kernel.sh" --allow-missing="$missing" peer
-		echo "$stamp" > "$peer_out.stamp"
-	fi
+if [ -n "$peer$peer_src" ]; then
+	peer_dir=$("$here/peer-tree.sh" "${peer_src:-$peer}") ||
+		die "no peer; --peer-src (PEER_SRC=) takes a tree or a tarball"
+	peer_out=$peer_dir/kernel
+	LINUX=$peer_dir/linux KBUILD_OUT=$peer_out \
+		"$here/build-kernel.sh" --allow-missing="$missing" peer
 fi
 
 # Instructions do not care what else the computer does, time does

@@ -12,12 +12,15 @@
 #   -i FILE     the initramfs, from mkinitramfs.sh
 #   -l FILE     where the kernel's log goes (default: build/boot.log)
 #   -t SECONDS  limit for all of it (default: 300)
-#   -a WORDS    more kernel command line
+#   -a WORDS    more kernel command line, once or several times
 #   -c N        processors (default: 3, of which the first runs no VMs, see init)
 #   -m SIZE     memory (default: 4G)
 #   -d          count instructions instead of time: one is a nanosecond, on one
 #               processor, and every run is like the other. Output comes at the end.
 #   -I          connect standard input too (for a shell)
+#   -q FILE     the emulator (default: qemu-system-x86_64)
+#   -M ARGS     arguments of the emulator that make another computer than "-machine pc
+#               -cpu EPYC", once or several times
 #   -e          the kernel log is checked by the caller: ignore reports in it
 #
 # Exit status 124: ran out of time. 125: the machine died or could not start.
@@ -31,16 +34,16 @@ die() { echo "boot: $*" >&2; exit 125; }
 
 kernel=$top/build/bzImage
 initramfs='' log=$top/build/boot.log limit=300 append='' cpus=3 memory=4G
-input=/dev/null reports=1
+input=/dev/null reports=1 emulator=qemu-system-x86_64 computer=()
 machine=(-accel 'tcg,thread=multi') nodes=2
 results=stdio,id=results,signal=on output=
-while getopts k:i:l:t:a:c:m:dIe opt; do
+while getopts k:i:l:t:a:c:m:dIeq:M: opt; do
 	case $opt in
 	k) kernel=$OPTARG ;;
 	i) initramfs=$OPTARG ;;
 	l) log=$OPTARG ;;
 	t) limit=$OPTARG ;;
-	a) append=$OPTARG ;;
+	a) append+=" $OPTARG" ;;
 	c) cpus=$OPTARG ;;
 	m) memory=$OPTARG ;;
 	d)	cpus=1 nodes=1 output=1
@@ -48,14 +51,18 @@ while getopts k:i:l:t:a:c:m:dIe opt; do
 			-rtc 'base=2020-01-01,clock=vm') ;;
 	I) input=/dev/stdin ;;
 	e) reports= ;;
+	q) emulator=$OPTARG ;;
+	M)	read -ra words <<< "$OPTARG"
+		computer+=("${words[@]}") ;;
 	*) exit 2 ;;
 	esac
 done
 [ -z "$output" ] || [ "$input" = /dev/null ] || die "-d does not go with -I"
 [ -f "$kernel" ] || die "no kernel: $kernel (make kernel builds it)"
 [ -f "$initramfs" ] || die "no initramfs: ${initramfs:-(-i is missing)}"
-command -v qemu-system-x86_64 > /dev/null ||
-	die "qemu-system-x86_64 is missing: apt-get install qemu-system-x86"
+command -v "$emulator" > /dev/null ||
+	die "$emulator is missing (Debian's: apt-get install qemu-system-x86)"
+[ "${#computer[@]}" -gt 0 ] || computer=(-machine pc -cpu EPYC)
 
 mkdir -p "$(dirname "$log")"
 : > "$log"
@@ -78,7 +85,7 @@ trap 'exit 130' INT TERM
 status=0
 # timeout is what the shell waits for; on a signal it passes it on to QEMU
 timeout --foreground -k 10 "$limit" \
-	qemu-system-x86_64 -machine pc "${machine[@]}" -cpu EPYC \
+	"$emulator" "${computer[@]}" "${machine[@]}" \
 	-smp "$cpus" -m "$memory" -nodefaults -display none -monitor none -no-reboot \
 	-kernel "$kernel" -initrd "$initramfs" -append "$cmdline" \
 	-serial "file:$log" -chardev "$results" -serial chardev:results \

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build-kernel.sh [--allow-missing=SYMBOL,SYMBOL...] NAME
+# build-kernel.sh [--allow-missing=SYMBOL,SYMBOL...] [--alone] NAME
 #
 # Build the kernel NAME (base, debug) from the tree build/linux into
 # build/kernel/NAME: bzImage, and the modules in modroot/. The configuration is
@@ -10,7 +10,7 @@
 # the last time, this is a matter of a second or two.
 #
 # --allow-missing tolerates named symbols that the tree does not know (a tree
-# without the series on it).
+# without the series on it). --alone leaves out configs/base.config.
 #
 # LINUX=dir        another source tree than build/linux
 # KBUILD_OUT=dir   another output directory than build/kernel/NAME
@@ -23,10 +23,12 @@ top=$(dirname "$here")
 die() { echo "build-kernel: $*" >&2; exit 1; }
 
 allow=,
+alone=
 name=
 for arg; do
 	case $arg in
 	--allow-missing=*) allow=,${arg#*=}, ;;
+	--alone) alone=1 ;;
 	-*) die "unknown option $arg" ;;
 	*) [ -z "$name" ] || die "one kernel at a time"; name=$arg ;;
 	esac
@@ -38,7 +40,8 @@ out=${KBUILD_OUT:-$top/build/kernel/$name}
 log=$out/build.log
 
 [ -f "$linux/Kbuild" ] || die "no kernel tree in $linux (make tree makes it)"
-fragments=("$here/configs/base.config")
+fragments=()
+[ -n "$alone" ] || fragments=("$here/configs/base.config")
 if [ "$name" != base ]; then
 	[ -f "$here/configs/$name.config" ] || die "no configuration named $name in $here/configs"
 	fragments+=("$here/configs/$name.config")
@@ -71,12 +74,16 @@ failed() {
 }
 
 # Nothing to do? The tree's commit and its uncommitted state, the configuration,
-# the compiler and this script decide. A tree that is not a git work tree is
-# left to make's own judgement.
+# the compiler and this script decide. One that source-tree.sh has unpacked is what
+# TREE.from says. Any other is left to make's own judgement.
 state() {
 	cat "${fragments[@]}" "$0"
 	gcc --version | head -n 1
 	echo "$allow"
+	if [ -f "$linux.from" ]; then
+		cat "$linux.from"
+		return
+	fi
 	git -C "$linux" rev-parse HEAD
 	git -C "$linux" status --porcelain --untracked-files=all
 	git -C "$linux" diff HEAD
@@ -84,7 +91,7 @@ state() {
 		(cd "$linux" && xargs -0 -r cat)
 }
 stamp=
-if [ -e "$linux/.git" ]; then
+if [ -e "$linux/.git" ] || [ -f "$linux.from" ]; then
 	stamp=$(state | sha256sum)
 	if [ -f "$out/.stamp" ] && [ "$(cat "$out/.stamp")" = "$stamp" ] &&
 	   [ -f "$out/bzImage" ] && [ -d "$out/modroot" ]; then
@@ -131,7 +138,10 @@ cp "$out/wanted.config" "$out/wanted.done"
 
 # --- the build, with a line now and then
 echo "kernel $name: building in $out"
-kmake -j"${JOBS:-$(nproc)}" bzImage modules 2>&1 | tee -a "$log" | awk -v name="$name" -v start="$start" '
+targets=bzImage
+! grep -qx CONFIG_MODULES=y "$out/.config" || targets="bzImage modules"
+# shellcheck disable=SC2086 # words
+kmake -j"${JOBS:-$(nproc)}" $targets 2>&1 | tee -a "$log" | awk -v name="$name" -v start="$start" '
 	/^  (CC|AS|LD|AR|HOSTCC|HOSTLD)/ { n++ }
 	n && n % 100 == 0 && n != shown {
 		shown = n; cmd = "date +%s"; cmd | getline now; close(cmd)
@@ -141,7 +151,9 @@ kmake -j"${JOBS:-$(nproc)}" bzImage modules 2>&1 | tee -a "$log" | awk -v name="
 ' || failed "the build"
 
 rm -rf "$out/modroot"
-kmake INSTALL_MOD_PATH="$out/modroot" INSTALL_MOD_STRIP=1 modules_install >> "$log" 2>&1 ||
+mkdir "$out/modroot"
+[ "$targets" = bzImage ] ||
+	kmake INSTALL_MOD_PATH="$out/modroot" INSTALL_MOD_STRIP=1 modules_install >> "$log" 2>&1 ||
 	failed "installing the modules"
 rm -f "$out"/modroot/lib/modules/*/build "$out"/modroot/lib/modules/*/source
 cp "$out/arch/x86/boot/bzImage" "$out/bzImage"

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build-selftests.sh OUT
+# build-selftests.sh OUT [PROGRAM]...
 #
 # Build the KVM selftests of the tree, static, for the machine, into OUT, without
-# a trace in the tree. OUT/list names them, one a line.
+# a trace in the tree. OUT/list names them, one a line. With PROGRAMs (such as
+# x86_64/sev_smoke_test), build only these.
 #
 # LINUX=dir        another source tree than build/linux
 
@@ -14,12 +15,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 die() { echo "build-selftests: $*" >&2; exit 1; }
 
-[ $# -eq 1 ] || die "usage: build-selftests.sh OUT"
+[ $# -ge 1 ] || die "usage: build-selftests.sh OUT [PROGRAM]..."
 linux=${LINUX:-$top/build/linux}
 tests=$linux/tools/testing/selftests/kvm
 [ -f "$tests/Makefile" ] || die "no kernel tree in $linux (make tree makes it)"
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
+shift
 log=$out/build.log
 : > "$log"
 start=$(date +%s)
@@ -83,9 +85,15 @@ stmake -s testbed-list > "$out/list.new" 2>> "$log" || failed "listing the tests
 [ -s "$out/list.new" ] || failed "listing the tests"
 mv "$out/list.new" "$out/list"
 
-echo "selftests: building $(wc -l < "$out/list") programs"
+for program; do
+	grep -qxF -- "$program" "$out/list" || die "$linux has no selftest $program"
+done
+goals=("${@/#/$out/bin/}") number=$#
+[ $# -gt 0 ] || goals=(testbed-programs) number=$(wc -l < "$out/list")
+
+echo "selftests: building $number programs"
 # -k: one that does not build must not hide the others
-LDFLAGS="-static -s" stmake -k -j"${JOBS:-$(nproc)}" testbed-programs 2>&1 |
+LDFLAGS="-static -s" stmake -k -j"${JOBS:-$(nproc)}" "${goals[@]}" 2>&1 |
 	tee -a "$log" | { grep -E '(warning|error): |undefined reference' || true; } ||
 	failed "the build"
 printf '%s\n' "$shared" > "$out/shared.stamp"

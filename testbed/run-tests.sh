@@ -19,6 +19,8 @@
 # build/kernel/CONFIG, build/selftests, build/results/CONFIG.
 # ALLOW_MISSING=SYMBOL,...  see build-kernel.sh.
 # BASE_TESTS=FILE           another list than base-tests.
+# PROGRAMS=NAMES            build and run only these of the tree's selftests.
+# BOOT=COMMAND              boots the machine instead of boot.sh, with its options.
 # EXTRA_TESTS=DIR           add the programs in DIR, as extra/NAME.
 # LIMIT=SECONDS             for one test.
 # QUIET=SECONDS             for how long the machine may say nothing at all.
@@ -64,7 +66,8 @@ if [ -z "$list" ]; then
 	"$here/build-kernel.sh" ${ALLOW_MISSING:+"--allow-missing=$ALLOW_MISSING"} "$config" 2>&1 |
 		sed -u 's/^/# /' || bail "no kernel"
 fi
-"$here/build-selftests.sh" "$stout" 2>&1 | sed -u 's/^/# /' || bail "no selftests"
+read -ra programs <<< "${PROGRAMS:-}"
+"$here/build-selftests.sh" "$stout" "${programs[@]}" 2>&1 | sed -u 's/^/# /' || bail "no selftests"
 exec 9>&-
 
 rm -rf "$results"
@@ -85,7 +88,7 @@ kunit_modules() {
 }
 {
 	kunit_modules
-	cat "$stout/list"
+	if [ -n "${PROGRAMS:-}" ]; then printf '%s\n' "${programs[@]}"; else cat "$stout/list"; fi
 	[ -z "${EXTRA_TESTS:-}" ] || (cd "$EXTRA_TESTS" && find . -type f -perm -u+x -printf 'extra/%P\n' | sort)
 } > "$results/known"
 
@@ -149,7 +152,7 @@ echo "1..$((${#names[@]} + 1))"
 klog=$results/kernel.log
 started=$SECONDS
 mkfifo "$results/pipe"
-"$here/boot.sh" -k "$kout/bzImage" -i "$results/initramfs" -l "$klog" -m "$memory" -t 7200 -e \
+"${BOOT:-$here/boot.sh}" -k "$kout/bzImage" -i "$results/initramfs" -l "$klog" -m "$memory" -t 7200 -e \
 	-a "${APPEND:-}" > "$results/pipe" 2> "$results/boot.err" &
 boot=$!
 exec 3< "$results/pipe"

@@ -44,3 +44,24 @@ check-bench: tree ## that make bench reports what was measured
 bench: tree ## what private memory costs, in instructions (PEER=6.12, WALL=1)
 	@testbed/bench.sh $(if $(WALL),--wall) $(if $(REPEAT),--repeat=$(REPEAT)) \
 		$(if $(PEER),--peer='$(PEER)') $(if $(PEER_SRC),--peer-src='$(PEER_SRC)')
+
+.PHONY: check-verify
+check-verify: ## that what looks at the guest's transcript notices what is wrong
+	@testbed/snp/test-verify.py
+
+# The proof that the emulated computer with SEV-SNP is one: on it, Linux 6.12 and its
+# selftests pass as they are, and a real guest boots, attests itself and leaves
+# nothing behind. QEMU= another emulator than build/qemu-system-x86_64
+.PHONY: oracle
+oracle: tree ## the machine with SEV-SNP is sound: Linux 6.12's tests, a real guest
+	@testbed/snp/run-selftests.sh $(T)
+	@testbed/snp/run-guest.sh -c 2 -v 2
+
+# RUNS= how many of each (20)
+.PHONY: oracle-repeat
+oracle-repeat: tree ## the guest again and again, on 1 and 2 processors, with 1 and 2
+	@testbed/snp/run-guest.sh -a -q -r $(if $(RUNS),$(RUNS),20)
+
+.PHONY: oracle-exact
+oracle-exact: tree ## the guest twice, counting instructions: the same to the nanosecond
+	@testbed/snp/run-guest.sh -d -q -r 2
