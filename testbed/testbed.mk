@@ -49,6 +49,10 @@ bench: tree ## what private memory costs, in instructions (PEER=6.12, WALL=1)
 	@testbed/bench.sh $(if $(WALL),--wall) $(if $(REPEAT),--repeat=$(REPEAT)) \
 		$(if $(PEER),--peer='$(PEER)') $(if $(PEER_SRC),--peer-src='$(PEER_SRC)')
 
+.PHONY: check-verify
+check-verify: ## that what looks at the guest's transcript notices what is wrong
+	@testbed/snp/test-verify.py
+
 # The proof that the emulated computer with SEV-SNP is one: on it, Linux 6.12 and its
 # selftests pass as they are, and a real guest boots, attests itself and leaves
 # nothing behind. QEMU= another emulator than build/qemu-system-x86_64

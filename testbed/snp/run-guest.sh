@@ -20,7 +20,8 @@
 # QEMU, MACHINE_ARGS   see boot.sh
 # RESULTS=DIR          where transcripts and logs go (build/results/snp-guest)
 # AUDIT=no             an emulator that has no audit yet
-# CERTS=DIR            the processor's certificates: ark.pem, ask.pem, vcek.pem
+# CERTS=DIR            where the processor's certificates are: ark.pem, ask.pem, vcek.pem
+#                      (those of the emulator's source); "no": do not look at the signature
 # NO_BUILD=1           with what has been built before
 
 set -eu -o pipefail
@@ -63,6 +64,9 @@ if [ -n "$overlay" ]; then
 	initramfs=$results/initramfs
 fi
 
+certs=(--certs "${CERTS:-$top/testbed/qemu/tests/data/amd-psp}")
+[ "${CERTS:-}" != no ] || certs=()
+
 if [ -n "$count" ]; then
 	# With a nonce of its own, each run would be another one
 	nonce=$(printf 'identical runs' | sha512sum | cut -d' ' -f1)
@@ -79,7 +83,7 @@ one() { # name, processors, guest's
 	[ "$status" -eq 0 ] || why="status $status"
 	grep -a '^boot: ' "$name.err" >&2 || true
 	python3 "$here/verify.py" --vcpus "$3" --nonce "$nonce" --image "$top/build/snp/guest/oracle" \
-		${CERTS:+--certs "$CERTS"} "$name.log" > "$name.verdict" || why="${why:+$why, }transcript"
+		"${certs[@]}" "$name.log" > "$name.verdict" || why="${why:+$why, }transcript"
 	"$here/audit.sh" "$name.err" >> "$name.verdict" || why="${why:+$why, }audit"
 	if [ -z "$quiet" ] || [ -n "$why" ]; then
 		cat "$name.verdict"
