@@ -4,7 +4,7 @@
 # Runs stages of the test suite. Each stage is a program that prints TAP; the
 # results are added up, and the last line is "N passed, N failed, N skipped".
 #
-# usage: check.sh all | quick | STAGE...
+# usage: check.sh all | quick | emulator | STAGE...
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,6 +51,7 @@ for arg; do
 		groups+=(debug+debug-faults)
 		groups+=(snp+psp+verify)
 		;;
+	emulator) groups+=(snp+psp+verify) ;;
 	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;
 	*) command_of "$arg" >/dev/null && groups+=("$arg") ;;
 	esac

@@ -103,7 +103,7 @@ extern bool rmp_enabled;
 /*
  * Changes to the table are made with this lock held; readers need none, and
  * rmp_flush() makes what they have cached go away. It nests inside the BQL
- * and nothing is taken inside it.
+ * and nothing is taken inside it but the locks of translated code's pages.
  */
 void rmp_lock(void);
 void rmp_unlock(void);
@@ -126,8 +126,8 @@ bool rmp_get(hwaddr pa, RMPEntry *e);
  * rmp_set: write the entry of @pa, with rmp_lock() held
  *
  * If @e->large, @pa is a multiple of 2 MiB, and all 512 entries are written;
- * otherwise @pa does not lie in a large page. The caller calls rmp_flush()
- * after rmp_unlock().
+ * otherwise @pa does not lie in a large page. The in_use of the pages stays as
+ * it is. The caller calls rmp_flush() after rmp_unlock().
  */
 void rmp_set(hwaddr pa, const RMPEntry *e);
 
@@ -138,7 +138,10 @@ void rmp_set(hwaddr pa, const RMPEntry *e);
  */
 void rmp_fill(hwaddr pa, uint64_t count, const RMPEntry *e);
 
-/* All processors forget what they have cached. In a vCPU's thread, or with BQL */
+/* Make all pages the hypervisor's, whatever was there; with rmp_lock() held */
+void rmp_clear(void);
+
+/* All processors forget what they have cached; from a vCPU, or with the BQL */
 void rmp_flush(void);
 
 RMPState rmp_state(const RMPEntry *e, bool covered);
@@ -165,6 +168,9 @@ uint64_t rmp_asid_pages(uint32_t asid);
  */
 void rmp_scramble(hwaddr pa, uint64_t size, uint32_t asid);
 
+/* @asid gets another pattern; it owns no page now */
+void rmp_new_key(uint32_t asid);
+
 /* -- for the processors -------------------------------------------------- */
 
 /*
@@ -174,8 +180,8 @@ void rmp_scramble(hwaddr pa, uint64_t size, uint32_t asid);
  */
 hwaddr rmp_create(hwaddr top);
 
-/* SYSCFG.SNP_EN is set: from now on the table counts */
-void rmp_enable(void);
+/* SYSCFG.SNP_EN is to be set: from now on the table counts, if there is one */
+bool rmp_enable(void);
 
 /**
  * rmp_write_denied: whether the hypervisor, or a guest without SNP, may not

@@ -10,12 +10,14 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/log.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "qapi/error.h"
 #include "hw/boards.h"
 #include "hw/qdev-core.h"
 #include "hw/qdev-properties.h"
+#include "migration/vmstate.h"
 #include "exec/address-spaces.h"
 #include "system/system.h"
 #include "system/reset.h"
@@ -58,8 +60,9 @@ struct X86RMPState {
     uint64_t *table;            /* host address of entry 0 */
     uint16_t *assigned_2m;      /* assigned 4 KiB pages of each 2 MiB */
     uint32_t asid_pages[RMP_ASIDS];
+    uint32_t key[RMP_ASIDS];    /* how many keys an ASID has had */
     uint32_t changes;           /* RMPUPDATE and PSMASH so far */
-    uint64_t cache_gen;
+    uint32_t cache_gen;
 };
 
 static X86RMPState *rmp;
@@ -77,7 +80,7 @@ void rmp_unlock(void)
 
 bool rmp_covers(hwaddr pa)
 {
-    return rmp_enabled && (pa >> 12) < rmp->entries;
+    return qatomic_load_acquire(&rmp_enabled) && (pa >> 12) < rmp->entries;
 }
 
 uint64_t rmp_entries(void)
@@ -105,7 +108,7 @@ static uint64_t *rmp_slot(hwaddr pa)
 
 static uint64_t rmp_read(hwaddr pa, int word)
 {
-    return le64_to_cpu(qatomic_read(rmp_slot(pa) + word));
+    return le64_to_cpu(qatomic_read_u64(rmp_slot(pa) + word));
 }
 
 static uint32_t rmp_asid_of(uint64_t lo)
@@ -124,12 +127,20 @@ static void rmp_count(hwaddr pa, uint64_t lo, int n)
     }
 }
 
+static void rmp_put(hwaddr pa, int word, uint64_t value)
+{
+    qatomic_set_u64(rmp_slot(pa) + word, cpu_to_le64(value));
+}
+
 static void rmp_write(hwaddr pa, uint64_t lo, uint64_t hi)
 {
-    rmp_count(pa, rmp_read(pa, 0), -1);
+    uint64_t old = rmp_read(pa, 0);
+
+    rmp_count(pa, old, -1);
     rmp_count(pa, lo, 1);
-    qatomic_set(rmp_slot(pa) + 1, cpu_to_le64(hi));
-    qatomic_set(rmp_slot(pa), cpu_to_le64(lo));
+    /* The lock is the processors', each page has its own */
+    rmp_put(pa, 1, hi);
+    rmp_put(pa, 0, (lo & ~RMP_LOCK) | (old & RMP_LOCK));
 }
 
 /* Whether the 2 MiB around @pa are one entry */
@@ -185,6 +196,7 @@ void rmp_set(hwaddr pa, const RMPEntry *e)
         rmp_write(pa, lo, hi);
         return;
     }
+    assert(QEMU_IS_ALIGNED(pa, RMP_LARGE_SIZE));
     for (int i = 0; i < RMP_LARGE_PAGES; i++) {
         /* A guest's pages follow each other, the firmware's have no address */
         rmp_write(pa + i * RMP_PAGE_SIZE,
@@ -200,6 +212,17 @@ void rmp_fill(hwaddr pa, uint64_t count, const RMPEntry *e)
     for (uint64_t i = 0; i < count; i++) {
         rmp_write(pa + i * RMP_PAGE_SIZE, lo, hi);
     }
+}
+
+void rmp_clear(void)
+{
+    for (uint64_t i = 0; i < rmp->entries; i++) {
+        rmp_put(i * RMP_PAGE_SIZE, 0, 0);
+        rmp_put(i * RMP_PAGE_SIZE, 1, 0);
+    }
+    memset(rmp->assigned_2m, 0, sizeof(*rmp->assigned_2m) *
+           DIV_ROUND_UP(rmp->entries, RMP_LARGE_PAGES));
+    memset(rmp->asid_pages, 0, sizeof(rmp->asid_pages));
 }
 
 void rmp_flush(void)
@@ -271,19 +294,23 @@ bool rmp_begin_use(hwaddr pa, RMPEntry *e)
 {
     bool free = true;
 
+    memset(e, 0, sizeof(*e));
+    if (!rmp_covers(pa)) {
+        return true;
+    }
     QEMU_LOCK_GUARD(&rmp->lock);
     if (rmp_get(pa, e)) {
         free = !e->in_use;
-        qatomic_set(rmp_slot(pa), cpu_to_le64(rmp_read(pa, 0) | RMP_LOCK));
+        rmp_put(pa, 0, rmp_read(pa, 0) | RMP_LOCK);
     }
     return free;
 }
 
 void rmp_end_use(hwaddr pa)
 {
-    QEMU_LOCK_GUARD(&rmp->lock);
     if (rmp_covers(pa)) {
-        qatomic_set(rmp_slot(pa), cpu_to_le64(rmp_read(pa, 0) & ~RMP_LOCK));
+        QEMU_LOCK_GUARD(&rmp->lock);
+        rmp_put(pa, 0, rmp_read(pa, 0) & ~RMP_LOCK);
     }
 }
 
@@ -365,7 +392,16 @@ int rmp_update(hwaddr pa, const RMPEntry *new)
         return r;
     }
     rmp_get(pa, &old);
-    e.validated = e.vmsa = e.in_use = false;
+    /* Before the new owner can see it */
+    if (old.asid != e.asid) {
+        if (old.asid) {
+            rmp_scramble(pa, size, old.asid);
+        }
+        if (e.asid) {
+            rmp_scramble(pa, size, e.asid);
+        }
+    }
+    e.validated = e.vmsa = false;
     memset(e.perms, 0, sizeof(e.perms));
     if (e.assigned) {
         e.perms[0] = e.asid ? RMP_PERM_ALL : 0;
@@ -376,15 +412,6 @@ int rmp_update(hwaddr pa, const RMPEntry *new)
         rmp_fill(pa, size / RMP_PAGE_SIZE, &e);
     }
     rmp_unlock();
-
-    if (old.asid != e.asid) {
-        if (old.asid) {
-            rmp_scramble(pa, size, old.asid);
-        }
-        if (e.asid) {
-            rmp_scramble(pa, size, e.asid);
-        }
-    }
     rmp_flush();
     return RMP_OK;
 }
@@ -406,11 +433,13 @@ int rmp_smash(hwaddr pa)
         r = PSMASH_FAIL_BADADDR;
     } else if (rmp_read(pa, 0) & RMP_IMMUTABLE) {
         r = RMP_FAIL_PERMISSION;
+    } else if (rmp_read(pa, 0) & RMP_LOCK) {
+        r = RMP_FAIL_INUSE;
     } else {
         for (int i = 0; i < RMP_LARGE_PAGES; i++) {
             hwaddr p = pa + i * RMP_PAGE_SIZE;
 
-            qatomic_set(rmp_slot(p), cpu_to_le64(rmp_read(p, 0) & ~RMP_2M));
+            rmp_put(p, 0, rmp_read(p, 0) & ~RMP_2M);
         }
     }
     rmp_unlock();
@@ -423,8 +452,9 @@ int rmp_smash(hwaddr pa)
 /* An involution, and different for every page and every owner */
 static uint64_t rmp_pattern(hwaddr pa, uint32_t asid)
 {
-    uint64_t x = (pa ^ (uint64_t)asid << 48) * 0x9e3779b97f4a7c15ULL;
+    uint64_t x = pa ^ (uint64_t)asid << 48 ^ (uint64_t)rmp->key[asid] << 32;
 
+    x *= 0x9e3779b97f4a7c15ULL;
     x = (x ^ x >> 29) * 0xbf58476d1ce4e5b9ULL;
     return x ^ x >> 32;
 }
@@ -447,22 +477,32 @@ void rmp_scramble(hwaddr pa, uint64_t size, uint32_t asid)
     }
 }
 
+void rmp_new_key(uint32_t asid)
+{
+    if (rmp) {
+        rmp->key[asid % RMP_ASIDS]++;
+    }
+}
+
 /* -- caches --------------------------------------------------------------- */
 
 void x86_cache_dirty(void)
 {
-    qatomic_inc(&rmp->cache_gen);
+    if (rmp) {
+        qatomic_inc(&rmp->cache_gen);
+    }
 }
 
 bool x86_caches_clean(void)
 {
-    uint64_t gen = qatomic_read(&rmp->cache_gen);
+    uint32_t gen = rmp ? qatomic_read(&rmp->cache_gen) : 0;
     CPUState *cs;
 
     CPU_FOREACH(cs) {
         CPUX86State *env = cpu_env(cs);
 
-        if (cs->halted && !(env->eflags & IF_MASK)) {
+        if (cs->halted && !(env->eflags & IF_MASK) &&
+            !(env->hflags & HF_GUEST_MASK)) {
             continue;   /* off, its caches are empty */
         }
         if (qatomic_read(&env->wbinvd_gen) != gen) {
@@ -474,7 +514,9 @@ bool x86_caches_clean(void)
 
 void x86_cache_written_back(CPUX86State *env)
 {
-    qatomic_set(&env->wbinvd_gen, qatomic_read(&rmp->cache_gen));
+    if (rmp) {
+        qatomic_set(&env->wbinvd_gen, qatomic_read(&rmp->cache_gen));
+    }
 }
 
 /* -- the audit ------------------------------------------------------------ */
@@ -505,13 +547,13 @@ static uint64_t rmp_audit(GString *text)
                      rmp_state(&e, true) != rmp_state(&first, true) ||
                      e.large != first.large || e.vmsa != first.vmsa ||
                      (e.asid && e.gpa - first.gpa != pa - start))) {
-            g_string_append_printf(text, "%#" HWADDR_PRIx "-%#" HWADDR_PRIx
+            g_string_append_printf(text, "0x%" HWADDR_PRIx "-0x%" HWADDR_PRIx
                                    " %s%s%s", start, pa - 1,
                                    rmp_state_name(rmp_state(&first, true)),
                                    first.large ? " 2M" : "",
                                    first.vmsa ? " vmsa" : "");
             if (first.asid) {
-                g_string_append_printf(text, " asid %u gpa %#" HWADDR_PRIx,
+                g_string_append_printf(text, " asid %u gpa 0x%" HWADDR_PRIx,
                                        first.asid, first.gpa);
             }
             g_string_append_c(text, '\n');
@@ -559,23 +601,37 @@ static void rmp_exit(Notifier *n, void *data)
 
 /* -- the device ----------------------------------------------------------- */
 
-void rmp_enable(void)
+/* The table in the host's memory, unless software has put a device over it */
+static void *rmp_map(void)
 {
-    hwaddr len = rmp->end + 1 - rmp->base;
-    hwaddr xlat;
+    hwaddr size = rmp->end + 1 - rmp->base, len = size, xlat;
     MemoryRegion *mr;
 
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(&address_space_memory, rmp->base, &xlat, &len,
+                                 true, MEMTXATTRS_UNSPECIFIED);
+    return memory_region_is_ram(mr) && len == size ?
+           memory_region_get_ram_ptr(mr) + xlat : NULL;
+}
+
+bool rmp_enable(void)
+{
+    hwaddr len;
+    void *table;
+
+    if (!rmp) {
+        return false;
+    }
     rmp_lock();
     if (!rmp_enabled) {
-        WITH_RCU_READ_LOCK_GUARD() {
-            mr = address_space_translate(&address_space_memory, rmp->base,
-                                         &xlat, &len, true,
-                                         MEMTXATTRS_UNSPECIFIED);
-            assert(memory_region_is_ram(mr) &&
-                   len == rmp->end + 1 - rmp->base);
-            rmp->table = memory_region_get_ram_ptr(mr) + xlat +
-                         RMP_BOOKKEEPING;
+        table = rmp_map();
+        if (!table) {
+            rmp_unlock();
+            qemu_log_mask(LOG_GUEST_ERROR, "RMP: the table is not in memory\n");
+            return false;
         }
+        len = rmp->end + 1 - rmp->base;
+        rmp->table = table + RMP_BOOKKEEPING;
         rmp->entries = (len - RMP_BOOKKEEPING) / RMP_ENTRY_SIZE;
         g_free(rmp->assigned_2m);
         rmp->assigned_2m = g_new0(uint16_t,
@@ -584,15 +640,16 @@ void rmp_enable(void)
         for (uint64_t i = 0; i < rmp->entries; i++) {
             rmp_count(i * RMP_PAGE_SIZE, rmp_read(i * RMP_PAGE_SIZE, 0), 1);
         }
-        smp_wmb();
-        qatomic_set(&rmp_enabled, true);
+        qatomic_store_release(&rmp_enabled, true);
     }
     rmp_unlock();
     rmp_flush();
+    return true;
 }
 
 static void rmp_reset(DeviceState *dev)
 {
+    rmp->changes = 0;
     rmp_enabled = false;
 }
 
@@ -612,6 +669,11 @@ static void rmp_realize(DeviceState *dev, Error **errp)
     }
 }
 
+static const VMStateDescription rmp_vmstate = {
+    .name = TYPE_X86_RMP,
+    .unmigratable = 1,
+};
+
 static const Property rmp_properties[] = {
     DEFINE_PROP_UINT64("base", X86RMPState, base, 0),
     DEFINE_PROP_UINT64("end", X86RMPState, end, 0),
@@ -627,6 +689,7 @@ static void rmp_class_init(ObjectClass *klass, void *data)
     dc->realize = rmp_realize;
     dc->desc = "reverse map table of SEV-SNP";
     dc->user_creatable = false;
+    dc->vmsd = &rmp_vmstate;
     device_class_set_legacy_reset(dc, rmp_reset);
     device_class_set_props(dc, rmp_properties);
     object_class_property_add_str(klass, "audit", rmp_get_audit, NULL);

@@ -50,6 +50,20 @@ static uint64_t vmsa_ldq(CPUX86State *env, hwaddr offset)
     return x86_ldq_phys(env_cpu(env), env->sev.vmsa + offset);
 }
 
+static uint64_t xcr0_supported(CPUX86State *env)
+{
+    return env->features[FEAT_XSAVE_XCR0_LO] |
+           (uint64_t)env->features[FEAT_XSAVE_XCR0_HI] << 32;
+}
+
+/* The rules of XSETBV */
+static bool xcr0_valid(CPUX86State *env, uint64_t xcr0)
+{
+    return (xcr0 & XSTATE_FP_MASK) && !(xcr0 & ~xcr0_supported(env)) &&
+           ((xcr0 & XSTATE_SSE_MASK) || !(xcr0 & XSTATE_YMM_MASK)) &&
+           !(xcr0 & XSTATE_BNDREGS_MASK) == !(xcr0 & XSTATE_BNDCSR_MASK);
+}
+
 /*
  * The memory checks of the VMSA, with the page marked as in use if they are
  * passed; APM volume 2, section 15.36.12
@@ -119,7 +133,7 @@ hwaddr sev_vmrun(CPUX86State *env, uint64_t nested_ctl, uint32_t asid)
         features = vmsa_ldq(env, VMSA_SEV_FEATURES);
         snp = features & SEV_FEATURES_SNP;
         if ((features & ~SEV_FEATURES_SNP) ||
-            !(vmsa_ldq(env, VMSA_XCR0) & XSTATE_FP_MASK) ||
+            !xcr0_valid(env, vmsa_ldq(env, VMSA_XCR0)) ||
             !vmsa_enter(env, snp, &exit_code)) {
             cpu_vmexit(env, exit_code, 0, 0);
         }
@@ -185,7 +199,8 @@ static void load_gprs(CPUX86State *env, hwaddr page)
 
 static void load_xcr0(CPUX86State *env, uint64_t xcr0)
 {
-    env->xcr0 = xcr0 | XSTATE_FP_MASK;
+    /* The page may have changed since it was checked */
+    env->xcr0 = (xcr0 & xcr0_supported(env)) | XSTATE_FP_MASK;
     cpu_sync_bndcs_hflags(env);
     cpu_sync_avx_hflag(env);
 }
@@ -247,6 +262,8 @@ static void save_fpu(CPUX86State *env, hwaddr page)
 /* The guest's state beyond what VMRUN loads for every guest */
 void sev_es_load(CPUX86State *env)
 {
+    x86_stq_phys(env_cpu(env), env->vm_hsave + offsetof(struct vmcb, save) +
+                 VMSA_G_PAT, env->pat);
     load_syscall_state(env, env->sev.vmsa);
     load_gprs(env, env->sev.vmsa);
     env->pat = vmsa_ldq(env, VMSA_G_PAT);
@@ -279,6 +296,7 @@ static void sev_es_exit(CPUX86State *env)
 
     load_syscall_state(env, host);
     load_gprs(env, host);
+    env->pat = x86_ldq_phys(cs, host + VMSA_G_PAT);
     env->pkru = x86_ldl_phys(cs, host + VMSA_PKRU);
     load_xcr0(env, x86_ldq_phys(cs, host + VMSA_XCR0));
     cpu_set_fpuc(env, 0x37f);
@@ -328,7 +346,7 @@ void sev_es_write_trap(CPUX86State *env, uint32_t exit_code, uint64_t value,
 {
     if (env->sev.es && cpu_svm_has_intercept(env, exit_code)) {
         cpu_restore_state(env_cpu(env), ra);
-        env->eip = env->svm_next_rip;
+        svm_skip_instruction(env);
         cpu_vmexit(env, exit_code, value, 0);
     }
 }
@@ -366,6 +384,6 @@ void helper_vmgexit(CPUX86State *env)
         return;
     }
     cpu_restore_state(cs, GETPC());
-    env->eip = env->svm_next_rip;
+    svm_skip_instruction(env);
     cpu_vmexit(env, SVM_EXIT_VMGEXIT, 0, 0);
 }

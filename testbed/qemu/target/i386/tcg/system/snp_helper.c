@@ -105,7 +105,9 @@ static bool snp_operand(CPUX86State *env, SNPOperand *op, RMPEntry *e,
     }
     x86_translate_snp_operand(env, addr, op, ra);
     npt_large = op->npt_size >= RMP_LARGE_SIZE;
-    if (large && !npt_large) {
+    /* The guest may map a 2 MiB address with 4 KiB pages to anywhere */
+    if (large && (!npt_large ||
+                  ((op->gpa & ~env->sev.cbit) & (RMP_LARGE_SIZE - 1)))) {
         *status = PVALIDATE_FAIL_SIZEMISMATCH;
         return false;
     }
@@ -124,6 +126,23 @@ static bool snp_operand(CPUX86State *env, SNPOperand *op, RMPEntry *e,
         snp_raise_npf(env, op->gpa, PG_ERROR_RMP_MASK, ra);
     }
     return true;
+}
+
+/*
+ * Take the lock to change the operand's entry. The hypervisor may have changed
+ * it since it was checked: the guest tries again then.
+ */
+static void snp_operand_lock(CPUX86State *env, const SNPOperand *op,
+                             RMPEntry *e, uintptr_t ra)
+{
+    bool large = e->large;
+
+    rmp_lock();
+    if (!rmp_get(op->pa, e) || e->large != large ||
+        !snp_owns(env, op->gpa & ~env->sev.cbit, e)) {
+        rmp_unlock();
+        snp_raise_npf(env, op->gpa, PG_ERROR_RMP_MASK, ra);
+    }
 }
 
 static void check_snp_guest(CPUX86State *env, uintptr_t ra)
@@ -147,13 +166,7 @@ void helper_pvalidate(CPUX86State *env)
         raise_exception_err_ra(env, EXCP0D_GPF, 0, ra);
     }
     if (snp_operand(env, &op, &e, &status, ra)) {
-        rmp_lock();
-        /* Once more: the hypervisor may have changed it */
-        if (!rmp_get(op.pa, &e) ||
-            !snp_owns(env, op.gpa & ~env->sev.cbit, &e)) {
-            rmp_unlock();
-            snp_raise_npf(env, op.gpa, PG_ERROR_RMP_MASK, ra);
-        }
+        snp_operand_lock(env, &op, &e, ra);
         if (e.in_use && !validate) {
             status = RMP_FAIL_INUSE;
         } else if (e.validated == validate) {
@@ -191,14 +204,10 @@ void helper_rmpadjust(CPUX86State *env)
         return;
     }
     if (snp_operand(env, &op, &e, &status, ra)) {
+        snp_operand_lock(env, &op, &e, ra);
         if (!e.validated) {
-            snp_raise_npf(env, op.gpa, SNP_NOT_VALIDATED, ra);
-        }
-        rmp_lock();
-        if (!rmp_get(op.pa, &e) ||
-            !snp_owns(env, op.gpa & ~env->sev.cbit, &e)) {
             rmp_unlock();
-            snp_raise_npf(env, op.gpa, PG_ERROR_RMP_MASK, ra);
+            snp_raise_npf(env, op.gpa, SNP_NOT_VALIDATED, ra);
         }
         if (vmpl <= env->sev.vmpl || (perms & ~e.perms[env->sev.vmpl])) {
             status = RMP_FAIL_PERMISSION;
