@@ -24,7 +24,9 @@ die() { echo "build-qemu: $*" >&2; exit 1; }
 tree=${QEMU_TREE:-$top/build/qemu}
 out=${QEMU_BUILD:-$top/build/qemu-build}
 [ -f "$tree/qemu-options.hx" ] || die "no QEMU tree in $tree (make qemu-tree makes it)"
-mkdir -p "$out"
+mkdir -p "$out" "$top/build"
+exec 8> "$top/build/.qemu-lock"
+flock 8
 tree=$(cd "$tree" && pwd)
 out=$(cd "$out" && pwd)
 log=$out/build.log

@@ -17,5 +17,5 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 ninja -C "$build" "$test" > "$build/qtest.log" 2>&1 ||
 	bail "the test does not build: $(grep -m 1 error: "$build/qtest.log" || tail -n 1 "$build/qtest.log")"
 cd "$build"
-# Its subtests' lines begin with their path
-QTEST_QEMU_BINARY=./qemu-system-x86_64 timeout 300 "$test" --tap -k
+G_TEST_SRCDIR=$top/build/qemu/tests/qtest QTEST_QEMU_BINARY=./qemu-system-x86_64 \
+	timeout 300 "$test" --tap -k

@@ -112,10 +112,10 @@ static uint32_t guest_report_req(AMDPSPState *s, SNPGuest *g, unsigned vmpl,
                                  const uint8_t *in, unsigned in_len,
                                  uint8_t *out, unsigned *out_len)
 {
-    uint32_t sel = ldl_le_p(in + 0x44);
+    uint32_t sel = ldl_le_p(in + 0x44), for_vmpl = ldl_le_p(in + 0x40);
 
     *out_len = 0x20;
-    if (ldl_le_p(in + 0x40) < vmpl || ldl_le_p(in + 0x40) >= RMP_VMPLS ||
+    if (for_vmpl < vmpl || for_vmpl >= RMP_VMPLS ||
         sel > KEY_SEL_VLEK || !buffer_is_zero(in + 0x48, 0x18)) {
         return PSP_INVALID_PARAM;
     }
@@ -138,7 +138,7 @@ static uint32_t guest_key_req(AMDPSPState *s, SNPGuest *g, unsigned vmpl,
 {
     uint32_t root = ldl_le_p(in);
     uint64_t select = ldq_le_p(in + 0x08);
-    uint32_t svn = ldl_le_p(in + 0x14);
+    uint32_t svn = ldl_le_p(in + 0x14), for_vmpl = ldl_le_p(in + 0x10);
     uint64_t tcb = ldq_le_p(in + 0x18);
     uint8_t mix[0x140] = "SNP derived key";
     uint8_t key[PSP_SHA384_SIZE];
@@ -149,7 +149,7 @@ static uint32_t guest_key_req(AMDPSPState *s, SNPGuest *g, unsigned vmpl,
     /* ROOT_KEY_SELECT, KEY_SEL; GUEST_FIELD_SELECT */
     if (root & ~7u || extract32(root, 1, 2) > KEY_SEL_VLEK ||
         ldl_le_p(in + 4) || select & ~0x3full ||
-        ldl_le_p(in + 0x10) < vmpl || ldl_le_p(in + 0x10) >= RMP_VMPLS ||
+        for_vmpl < vmpl || for_vmpl >= RMP_VMPLS ||
         svn > g->guest_svn) {
         return PSP_INVALID_PARAM;
     }

@@ -7,7 +7,8 @@
  * Memory of these guests holds plaintext here, so that encryption in place
  * leaves nothing to do but the measurement.
  *
- * Not modelled: sending and receiving guests (the states are checked, then
+ * Not modelled: guests that share a key (a handle in LAUNCH_START answers
+ * UNSUPPORTED), sending and receiving guests (the states are checked, then
  * SEND_START and RECEIVE_START answer UNSUPPORTED), storage in INIT_EX's NV
  * buffer (UNSUPPORTED; keys live as long as the device), installation of
  * firmware (no image has a good signature), ring buffers, compressed packets.
@@ -94,6 +95,7 @@ enum {
 #define SESSION_SIZE        0x80
 #define SECRET_HEADER_SIZE  0x34
 #define SECRET_MAX          (16 * KiB)
+#define UPDATE_MAX          (64 * MiB)  /* the BQL is held meanwhile */
 #define MEASURE_SIZE        0x30
 #define ATTESTATION_SIZE    0xd0
 #define ID_SIZE             0x80    /* two sockets */
@@ -179,8 +181,12 @@ static void sev_new_pek(AMDPSPState *s)
 
 static void sev_need_identity(AMDPSPState *s)
 {
-    if (!s->sev.have_identity) {
+    /* The chip's own: PLATFORM_RESET does not change it */
+    if (!s->sev.have_cek) {
         psp_key_generate(&s->sev.cek);
+        s->sev.have_cek = true;
+    }
+    if (!s->sev.have_identity) {
         sev_new_pek(s);
         s->sev.have_identity = true;
     }
@@ -519,6 +525,26 @@ static PSPStatus sev_check_memory(AMDPSPState *s, hwaddr pa, uint64_t len)
     return PSP_SUCCESS;
 }
 
+/* A processor may assign such a page to a guest at any time, but not here */
+static PSPStatus sev_write(AMDPSPState *s, hwaddr pa, const void *p,
+                           uint64_t len)
+{
+    bool locked = s->snp.init;      /* without SNP there may be no table */
+    PSPStatus status;
+
+    if (locked) {
+        rmp_lock();
+    }
+    status = sev_check_memory(s, pa, len);
+    if (!status) {
+        psp_write_mem(pa, p, len);
+    }
+    if (locked) {
+        rmp_unlock();
+    }
+    return status;
+}
+
 static bool sev_es(SEVGuest *g)
 {
     return g->policy & POLICY_ES;
@@ -597,6 +623,8 @@ static PSPStatus sev_cmd_launch_start(AMDPSPState *s, uint8_t *c)
         if ((policy | other->policy) & POLICY_NOKS) {
             return PSP_POLICY_FAILURE;
         }
+        /* To share the other guest's key */
+        return PSP_UNSUPPORTED;
     }
     if (policy & POLICY_RESERVED) {
         return PSP_INVALID_PARAM;
@@ -645,7 +673,7 @@ static PSPStatus sev_launch_update(AMDPSPState *s, SEVGuest *g, uint8_t *c)
     uint8_t page[RMP_PAGE_SIZE];
     PSPStatus status;
 
-    if (!len || len % 16) {
+    if (!len || len % 16 || len > UPDATE_MAX) {
         return PSP_INVALID_LENGTH;
     }
     if (pa % 16) {
@@ -655,12 +683,14 @@ static PSPStatus sev_launch_update(AMDPSPState *s, SEVGuest *g, uint8_t *c)
     if (status) {
         return status;
     }
-    for (done = 0; done < len; done += n) {
+    for (done = 0; done < len && !status; done += n) {
         n = MIN(len - done, sizeof(page));
         psp_read_mem(pa + done, page, n);
+        /* Encryption in place: what was measured is what stands there */
+        status = sev_write(s, pa + done, page, n);
         psp_hash_add(g->hash, page, n);
     }
-    return PSP_SUCCESS;
+    return status;
 }
 
 static PSPStatus sev_cmd_launch_update_data(AMDPSPState *s, uint8_t *c)
@@ -769,8 +799,7 @@ static PSPStatus sev_cmd_launch_secret(AMDPSPState *s, uint8_t *c)
         return PSP_BAD_MEASUREMENT;
     }
     psp_aes128_ctr(g->tek, header + 4, data, data, guest_len);
-    psp_write_mem(guest, data, guest_len);
-    return PSP_SUCCESS;
+    return sev_write(s, guest, data, guest_len);
 }
 
 static PSPStatus sev_cmd_launch_finish(AMDPSPState *s, uint8_t *c)
@@ -896,7 +925,7 @@ static PSPStatus sev_cmd_dbg(AMDPSPState *s, uint8_t *c)
     if (!g->asid) {
         return PSP_INACTIVE;
     }
-    if (!len || len % 16) {
+    if (!len || len % 16 || len > UPDATE_MAX) {
         return PSP_INVALID_LENGTH;
     }
     if (src % 16 || dst % 16 || !psp_is_ram(src, len)) {
@@ -906,12 +935,12 @@ static PSPStatus sev_cmd_dbg(AMDPSPState *s, uint8_t *c)
     if (status) {
         return status;
     }
-    for (done = 0; done < len; done += n) {
+    for (done = 0; done < len && !status; done += n) {
         n = MIN(len - done, sizeof(page));
         psp_read_mem(src + done, page, n);
-        psp_write_mem(dst + done, page, n);
+        status = sev_write(s, dst + done, page, n);
     }
-    return PSP_SUCCESS;
+    return status;
 }
 
 /* -- migration: states only ------------------------------------------------ */

@@ -143,21 +143,41 @@ static AMDVIState *snp_iommu(void)
     return obj ? AMD_IOMMU_DEVICE(obj) : NULL;
 }
 
-/* Set each of the pages that the RMP covers; with rmp_lock() held */
-static void snp_fill(hwaddr base, uint64_t size, const RMPEntry *e)
-{
-    hwaddr pa;
-
-    for (pa = page_of(base); pa < base + size; pa += RMP_PAGE_SIZE) {
-        if (rmp_covers(pa)) {
-            rmp_set(pa, e);
-        }
-    }
-}
-
 static const RMPEntry firmware_entry = { .assigned = true, .immutable = true };
 static const RMPEntry reclaim_entry = { .assigned = true };
 static const RMPEntry fixed_entry = { .immutable = true };
+
+/* The table's own pages; with rmp_lock() held */
+static void snp_fill_firmware(hwaddr base, hwaddr end)
+{
+    hwaddr pa;
+
+    for (pa = base; pa < end; pa += RMP_PAGE_SIZE) {
+        rmp_set(pa, &firmware_entry);
+    }
+}
+
+static hwaddr range_end(const uint8_t *range)
+{
+    uint32_t pages = ldl_le_p(range + 8);
+
+    return ldq_le_p(range) + pages * RMP_PAGE_SIZE;
+}
+
+/* To HV-Fixed, what the hypervisor has now; with rmp_lock() held */
+static void snp_fix_range(const uint8_t *range)
+{
+    hwaddr pa = ldq_le_p(range);
+    hwaddr end = MIN(range_end(range), rmp_entries() * RMP_PAGE_SIZE);
+
+    for (; pa < end; pa += RMP_PAGE_SIZE) {
+        RMPEntry e;
+
+        if (snp_page_state(pa, &e) == RMP_HYPERVISOR) {
+            rmp_set(pa, &fixed_entry);
+        }
+    }
+}
 
 static void snp_hold_iommu(AMDPSPState *s)
 {
@@ -170,6 +190,10 @@ static void snp_hold_iommu(AMDPSPState *s)
                         base;
         hwaddr pa;
 
+        /* An address from a register: it must not free what is ours later */
+        if (psp_is_held(s, base, size)) {
+            continue;
+        }
         psp_hold(s, base, size, buf[i].name);
         rmp_lock();
         for (pa = base; pa < base + size; pa += RMP_PAGE_SIZE) {
@@ -199,7 +223,8 @@ static void snp_reclaim_iommu(AMDPSPState *s)
         for (pa = h->base; pa < h->base + h->size; pa += RMP_PAGE_SIZE) {
             RMPEntry e;
 
-            if (snp_page_state(pa, &e) == RMP_FIRMWARE) {
+            /* What lies in a large page is the hypervisor's to reclaim */
+            if (snp_page_state(pa, &e) == RMP_FIRMWARE && !e.large) {
                 rmp_set(pa, &reclaim_entry);
             }
         }
@@ -209,10 +234,15 @@ static void snp_reclaim_iommu(AMDPSPState *s)
     rmp_flush();
 }
 
-/* Ranges of pages: a header of 8 bytes, then base, number of pages, reserved */
+/*
+ * Ranges of pages: a header of 8 bytes, then base, number of pages, reserved.
+ * They may lie beyond the RMP, but not name more pages of it than it has: the
+ * work that a command makes has a limit.
+ */
 static PSPStatus snp_read_ranges(hwaddr list, uint8_t *ranges, uint32_t *count)
 {
     PSPStatus status;
+    uint64_t total = 0;
     uint8_t header[8];
     uint32_t i;
 
@@ -230,14 +260,20 @@ static PSPStatus snp_read_ranges(hwaddr list, uint8_t *ranges, uint32_t *count)
     }
     for (i = 0; i < *count; i++) {
         uint8_t *r = ranges + i * 16;
-        uint64_t base = ldq_le_p(r), pages = ldl_le_p(r + 8);
+        uint64_t base = ldq_le_p(r), end = range_end(r);
 
         if (ldl_le_p(r + 12)) {
             return PSP_INVALID_PARAM;
         }
         if (!is_aligned(base, RMP_PAGE_SIZE) ||
-            base + pages * RMP_PAGE_SIZE < base) {
+            end < base) {
             return PSP_INVALID_ADDRESS;
+        }
+        end = MIN(end / RMP_PAGE_SIZE, rmp_entries());
+        base = MIN(base / RMP_PAGE_SIZE, end);
+        total += end - base;
+        if (total > rmp_entries()) {
+            return PSP_INVALID_PARAM;
         }
     }
     return PSP_SUCCESS;
@@ -265,22 +301,13 @@ static PSPStatus snp_do_init(AMDPSPState *s, bool init_rmp, bool rapl_dis,
     rmp_range(&base, &end);
     rmp_lock();
     if (init_rmp) {
-        RMPEntry zero = { 0 };
-
-        rmp_fill(0, rmp_entries(), &zero);
+        rmp_clear();
     }
+    /* First: the hypervisor cannot know better about the table itself */
+    snp_fill_firmware(base, end + 1);
     for (i = 0; i < count; i++) {
-        hwaddr pa = ldq_le_p(ranges + i * 16);
-        uint64_t size = (uint64_t)ldl_le_p(ranges + i * 16 + 8) *
-                        RMP_PAGE_SIZE;
-        hwaddr limit = rmp_entries() * RMP_PAGE_SIZE;
-
-        if (pa < limit) {
-            snp_fill(pa, MIN(size, limit - pa), &fixed_entry);
-        }
+        snp_fix_range(ranges + i * 16);
     }
-    /* Last: the hypervisor cannot know better about the table itself */
-    snp_fill(base, end + 1 - base, &firmware_entry);
     rmp_unlock();
 
     psp_release(s, HELD_RMP);
@@ -607,6 +634,7 @@ static PSPStatus snp_do_activate(AMDPSPState *s, SNPGuest *g, uint32_t asid)
     if (rmp_asid_pages(asid)) {
         return PSP_INVALID_CONFIG;
     }
+    rmp_new_key(asid);
     s->asid_state[asid] = PSP_ASID_SNP;
     g->asid = asid;
     return PSP_SUCCESS;
@@ -656,7 +684,7 @@ static PSPStatus snp_cmd_activate_ex(AMDPSPState *s, uint8_t *c)
     if (status) {
         return status;
     }
-    if (ldl_le_p(c + 4) || count > RMP_PAGE_SIZE / 4) {
+    if (ldl_le_p(c + 4) || !count || count > RMP_PAGE_SIZE / 4) {
         return PSP_INVALID_PARAM;
     }
     for (i = 0; i < count; i++) {
@@ -811,7 +839,10 @@ static PSPStatus snp_cmd_launch_update(AMDPSPState *s, uint8_t *c)
         return snp_bad_page("LAUNCH_UPDATE", pa, PSP_INVALID_PAGE_OWNER);
     }
 
-    /* Encryption in place */
+    /*
+     * Encryption in place. Devices write there still, so a page is read once,
+     * and what was measured or checked is what goes back.
+     */
     rmp_scramble(pa, size, g->asid);
     if (type == PAGE_CPUID) {
         uint32_t count;
@@ -825,6 +856,7 @@ static PSPStatus snp_cmd_launch_update(AMDPSPState *s, uint8_t *c)
             rmp_scramble(pa, size, g->asid);
             return PSP_INVALID_PARAM;
         }
+        psp_write_mem(pa, page, sizeof(page));
     }
 
     new = e;
@@ -838,6 +870,7 @@ static PSPStatus snp_cmd_launch_update(AMDPSPState *s, uint8_t *c)
 
         if (hashed) {
             psp_read_mem(pa + done, page, sizeof(page));
+            psp_write_mem(pa + done, page, sizeof(page));
         } else if (type == PAGE_ZERO) {
             memset(page, 0, sizeof(page));
             psp_write_mem(pa + done, page, sizeof(page));
@@ -917,7 +950,7 @@ static PSPStatus snp_cmd_launch_finish(AMDPSPState *s, uint8_t *c)
         return PSP_INACTIVE;
     }
     /* ID_BLOCK_EN, AUTH_KEY_EN, VCEK_DISABLED */
-    if (flags & ~7ull) {
+    if (flags & ~7ull || (flags & 3) == 2) {
         return PSP_INVALID_PARAM;
     }
     for (i = 0; i < PSP_SHA384_SIZE; i++) {
@@ -987,27 +1020,34 @@ static PSPStatus snp_debug(AMDPSPState *s, uint8_t *c, bool decrypt)
         !is_aligned(dst, RMP_PAGE_SIZE) || !psp_is_ram(dst, RMP_PAGE_SIZE)) {
         return PSP_INVALID_ADDRESS;
     }
-    switch (snp_page_state(guest, &e)) {
-    case RMP_PRE_GUEST:
-    case RMP_PRE_SWAP:
-    case RMP_GUEST_INVALID:
-    case RMP_GUEST_VALID:
-        break;
-    default:
-        return snp_bad_page("DBG", guest, PSP_INVALID_PAGE_STATE);
-    }
-    if (e.asid != g->asid) {
-        return snp_bad_page("DBG", guest, PSP_INVALID_PAGE_OWNER);
-    }
     if (decrypt) {
         status = psp_check_output(s, dst, RMP_PAGE_SIZE);
         if (status) {
             return snp_bad_page("DBG", dst, status);
         }
     }
-    psp_read_mem(src, page, sizeof(page));
-    psp_write_mem(dst, page, sizeof(page));
-    return PSP_SUCCESS;
+
+    /* The guest's page may be taken away from it at any time, but not here */
+    rmp_lock();
+    switch (snp_page_state(guest, &e)) {
+    case RMP_PRE_GUEST:
+    case RMP_PRE_SWAP:
+    case RMP_GUEST_INVALID:
+    case RMP_GUEST_VALID:
+        if (e.asid != g->asid) {
+            status = PSP_INVALID_PAGE_OWNER;
+        }
+        break;
+    default:
+        status = PSP_INVALID_PAGE_STATE;
+        break;
+    }
+    if (!status) {
+        psp_read_mem(src, page, sizeof(page));
+        psp_write_mem(dst, page, sizeof(page));
+    }
+    rmp_unlock();
+    return status ? snp_bad_page("DBG", guest, status) : PSP_SUCCESS;
 }
 
 static PSPStatus snp_cmd_dbg_decrypt(AMDPSPState *s, uint8_t *c)
@@ -1088,7 +1128,7 @@ static PSPStatus snp_cmd_page_set_state(AMDPSPState *s, uint8_t *c)
     }
     for (i = 0; i < count; i++) {
         pa = ldq_le_p(ranges + i * 16);
-        end = pa + (uint64_t)ldl_le_p(ranges + i * 16 + 8) * RMP_PAGE_SIZE;
+        end = range_end(ranges + i * 16);
         if (end > rmp_entries() * RMP_PAGE_SIZE) {
             return PSP_INVALID_ADDRESS;
         }
@@ -1102,15 +1142,8 @@ static PSPStatus snp_cmd_page_set_state(AMDPSPState *s, uint8_t *c)
         }
     }
     for (i = 0; i < count; i++) {
-        pa = ldq_le_p(ranges + i * 16);
-        end = pa + (uint64_t)ldl_le_p(ranges + i * 16 + 8) * RMP_PAGE_SIZE;
         rmp_lock();
-        for (; pa < end; pa += RMP_PAGE_SIZE) {
-            /* A processor may have assigned it since */
-            if (snp_page_state(pa, &e) == RMP_HYPERVISOR) {
-                rmp_set(pa, &fixed_entry);
-            }
-        }
+        snp_fix_range(ranges + i * 16);
         rmp_unlock();
     }
     rmp_flush();
@@ -1131,7 +1164,7 @@ static PSPStatus snp_cmd_page_unsmash(AMDPSPState *s, uint8_t *c)
 
     rmp_lock();
     state = snp_page_state(pa, &first);
-    if (state != RMP_PRE_GUEST && state != RMP_PRE_SWAP) {
+    if ((state != RMP_PRE_GUEST && state != RMP_PRE_SWAP) || first.vmsa) {
         status = PSP_INVALID_PAGE_STATE;
     } else if (first.large) {
         status = PSP_INVALID_PAGE_SIZE;

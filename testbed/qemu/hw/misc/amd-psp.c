@@ -8,7 +8,8 @@
  * Properties to inject failures, which can also be changed at run time:
  *   fail-command=N   number of the command to fail, 0xffff for any; 0: off
  *   fail-status=N    the status it returns instead of being run
- *   fail-nth=N       only the Nth such command from now on; 0: every one
+ *   fail-nth=N       only the Nth such command from now on, which clears both
+ *                    fail-nth and fail-command; 0: every one
  * Property "held": the memory that the firmware holds for itself, one range a
  * line. It stays in the Firmware state without being a leak: the RMP's own
  * pages from the first SNP_INIT to reset, the buffers of the IOMMU from
@@ -277,8 +278,15 @@ static bool psp_fail(AMDPSPState *s, unsigned id)
         (s->fail_command != PSP_FAIL_ANY && s->fail_command != id)) {
         return false;
     }
-    s->fail_seen++;
-    return !s->fail_nth || s->fail_seen == s->fail_nth;
+    if (s->fail_nth > 1) {
+        s->fail_nth--;
+        return false;
+    }
+    if (s->fail_nth == 1) {
+        s->fail_nth = 0;
+        s->fail_command = 0;
+    }
+    return true;
 }
 
 static PSPStatus psp_run(AMDPSPState *s, const PSPCommand *cmd, hwaddr buf)
@@ -431,7 +439,6 @@ static void psp_reset(DeviceState *dev)
     s->addr_hi = 0;
     s->inten = 0;
     s->intsts = 0;
-    s->fail_seen = 0;
     memset(s->held, 0, sizeof(s->held));
     memset(s->asid_state, 0, sizeof(s->asid_state));
     bitmap_zero(s->asid_dirty, PSP_MAX_ASID);
@@ -443,6 +450,14 @@ static void psp_realize(PCIDevice *pdev, Error **errp)
 {
     AMDPSPState *s = AMD_PSP(pdev);
 
+    if (!object_resolve_path_type("", TYPE_AMD_PSP, NULL)) {
+        error_setg(errp, "a machine has one security processor");
+        return;
+    }
+    if (s->fail_command && !s->fail_status) {
+        error_setg(errp, "fail-command needs fail-status");
+        return;
+    }
     if (msi_init(pdev, 0, 1, true, false, errp) < 0) {
         return;
     }
@@ -466,8 +481,6 @@ static void psp_instance_init(Object *obj)
     object_property_add_uint32_ptr(obj, "fail-status", &s->fail_status,
                                    OBJ_PROP_FLAG_READWRITE);
     object_property_add_uint32_ptr(obj, "fail-nth", &s->fail_nth,
-                                   OBJ_PROP_FLAG_READWRITE);
-    object_property_add_uint32_ptr(obj, "fail-seen", &s->fail_seen,
                                    OBJ_PROP_FLAG_READWRITE);
 }
 

@@ -164,7 +164,8 @@ typedef struct SEVGuest SEVGuest;
 typedef struct SEVPlatform {
     SEVState state;
     bool es;                    /* INIT with SEV-ES */
-    bool have_identity;         /* the keys below are there */
+    bool have_cek;
+    bool have_identity;         /* the other keys below are there */
     bool external_owner;
     PSPKey cek, oca, pek, pdh;
     uint8_t oca_cert[0x824];
@@ -231,7 +232,6 @@ struct AMDPSPState {
     uint32_t fail_command;
     uint32_t fail_status;
     uint32_t fail_nth;
-    uint32_t fail_seen;
 
     PSPHeld held[PSP_MAX_HELD];
 

@@ -91,6 +91,7 @@ enum {
     SNP_GUEST_STATUS = 0x092,
     SNP_GCTX_CREATE = 0x093,
     SNP_GUEST_REQUEST = 0x094,
+    SNP_ACTIVATE_EX = 0x095,
     SNP_LAUNCH_START = 0x0a0,
     SNP_LAUNCH_UPDATE = 0x0a1,
     SNP_LAUNCH_FINISH = 0x0a2,
@@ -223,44 +224,75 @@ static uint64_t entry(Machine *m, uint64_t pa)
     return qtest_readq(m->qts, m->rmp + 0x4000 + (pa >> 12) * 16);
 }
 
+/* As no one can in a machine: the table is the firmware's */
+static void set_vmsa(Machine *m, uint64_t pa, bool vmsa)
+{
+    qtest_writeq(m->qts, m->rmp + 0x4000 + (pa >> 12) * 16,
+                 (entry(m, pa) & ~E_VMSA) | (vmsa ? E_VMSA : 0));
+}
+
 static uint64_t entry_perms(Machine *m, uint64_t pa)
 {
     return qtest_readq(m->qts, m->rmp + 0x4000 + (pa >> 12) * 16 + 8);
 }
 
-static Machine *start(const char *psp_args)
+static void find_device(Machine *m)
 {
-    Machine *m = g_new0(Machine, 1);
-    g_autofree uint8_t *image = g_malloc0(64 * KiB);
-    /* ljmp $0xf000, $0 */
-    static const uint8_t jump[] = { 0xea, 0x00, 0x00, 0x00, 0xf0 };
-    int fd = g_file_open_tmp("amd-psp-test.XXXXXX", &m->bios, NULL);
-
-    g_assert_cmpint(fd, >=, 0);
-    memcpy(image, amd_psp_agent, sizeof(amd_psp_agent));
-    memcpy(image + 0xfff0, jump, sizeof(jump));
-    g_assert_cmpint(qemu_write_full(fd, image, 64 * KiB), ==, 64 * KiB);
-    close(fd);
-
-    m->qts = qtest_initf("-accel tcg -machine q35,sata=off -m 5G -nodefaults "
-                         "-cpu EPYC-Milan,sev-host=on,hypervisor=off,"
-                         "phys-bits=48 -device amd-iommu,snp=on "
-                         "-device amd-psp,id=psp,addr=04.0%s -bios %s",
-                         psp_args, m->bios);
     m->bus = qpci_new_pc(m->qts, NULL);
     m->dev = qpci_device_find(m->bus, QPCI_DEVFN(4, 0));
     g_assert_nonnull(m->dev);
     qpci_device_enable(m->dev);
     m->bar = qpci_iomap(m->dev, 2, NULL);
     m->rmp = rdmsr(m, MSR_RMP_BASE);
+}
+
+static void forget_device(Machine *m)
+{
+    qpci_iounmap(m->dev, m->bar);
+    g_free(m->dev);
+    qpci_free_pc(m->bus);
+}
+
+static void restart(Machine *m)
+{
+    forget_device(m);
+    qtest_system_reset(m->qts);
+    find_device(m);
+}
+
+static char *make_bios(void)
+{
+    g_autofree uint8_t *image = g_malloc0(64 * KiB);
+    /* ljmp $0xf000, $0 */
+    static const uint8_t jump[] = { 0xea, 0x00, 0x00, 0x00, 0xf0 };
+    char *name;
+    int fd = g_file_open_tmp("amd-psp-test.XXXXXX", &name, NULL);
+
+    g_assert_cmpint(fd, >=, 0);
+    memcpy(image, amd_psp_agent, sizeof(amd_psp_agent));
+    memcpy(image + 0xfff0, jump, sizeof(jump));
+    g_assert_cmpint(qemu_write_full(fd, image, 64 * KiB), ==, 64 * KiB);
+    close(fd);
+    return name;
+}
+
+static Machine *start(const char *psp_args)
+{
+    Machine *m = g_new0(Machine, 1);
+
+    m->bios = make_bios();
+    m->qts = qtest_initf("-accel tcg -machine q35,sata=off -m 5G -nodefaults "
+                         "-cpu EPYC-Milan,sev-host=on,hypervisor=off,"
+                         "phys-bits=48 -device amd-iommu,snp=on "
+                         "-device amd-psp,id=psp,addr=04.0%s -bios %s",
+                         psp_args, m->bios);
+    find_device(m);
     return m;
 }
 
 static void stop(Machine *m)
 {
-    qpci_iounmap(m->dev, m->bar);
-    g_free(m->dev);
-    qpci_free_pc(m->bus);
+    forget_device(m);
     qtest_quit(m->qts);
     unlink(m->bios);
     g_free(m->bios);
@@ -397,6 +429,19 @@ static unsigned snp_activate(Machine *m, uint64_t gctx, uint32_t asid)
     return psp(m, SNP_ACTIVATE, c, sizeof(c));
 }
 
+static unsigned snp_activate_ex(Machine *m, uint64_t gctx, uint32_t asid,
+                                uint32_t count, uint64_t ids)
+{
+    uint8_t c[0x20] = { 0 };
+
+    stl_le_p(c, sizeof(c));
+    stq_le_p(c + 8, gctx);
+    stl_le_p(c + 0x10, asid);
+    stl_le_p(c + 0x14, count);
+    stq_le_p(c + 0x18, ids);
+    return psp(m, SNP_ACTIVATE_EX, c, sizeof(c));
+}
+
 static unsigned snp_update(Machine *m, uint64_t gctx, unsigned type,
                            bool large, uint64_t pa, uint32_t perms)
 {
@@ -474,6 +519,24 @@ static void hold_is(Machine *m, const char *what, bool there)
     qobject_unref(r);
 }
 
+static void set_fail(Machine *m, const char *property, unsigned value)
+{
+    qtest_qmp_assert_success(m->qts, "{'execute': 'qom-set', 'arguments': {"
+                             "'path': '/machine/peripheral/psp', "
+                             "'property': %s, 'value': %u}}", property, value);
+}
+
+static unsigned get_fail(Machine *m, const char *property)
+{
+    QDict *r = qtest_qmp(m->qts, "{'execute': 'qom-get', 'arguments': {"
+                         "'path': '/machine/peripheral/psp', "
+                         "'property': %s}}", property);
+    unsigned value = qdict_get_int(r, "return");
+
+    qobject_unref(r);
+    return value;
+}
+
 /* -- tests ----------------------------------------------------------------- */
 
 static void test_mailbox(void)
@@ -511,7 +574,55 @@ static void test_inject(void)
     IS(psp_at(m, 0x00e, 0), OK);
     IS(psp_at(m, PLATFORM_STATUS, DATA), 0x13);
     IS(psp_at(m, PLATFORM_STATUS, DATA), OK);
+    /* Spent; it can be loaded again, which counts from now on */
+    g_assert_cmpuint(get_fail(m, "fail-nth"), ==, 0);
+    g_assert_cmpuint(get_fail(m, "fail-command"), ==, 0);
+    set_fail(m, "fail-nth", 3);
+    set_fail(m, "fail-status", 0x14);
+    set_fail(m, "fail-command", 0xffff);
+    IS(psp_at(m, PLATFORM_STATUS, DATA), OK);
+    IS(psp_at(m, 0x00e, 0), OK);
+    g_assert_cmpuint(get_fail(m, "fail-nth"), ==, 1);
+    IS(psp_at(m, 0x00e, 0), 0x14);
+    IS(psp_at(m, 0x00e, 0), OK);
+    /* Without a count, every one */
+    set_fail(m, "fail-command", PLATFORM_STATUS);
+    IS(psp_at(m, PLATFORM_STATUS, DATA), 0x14);
+    IS(psp_at(m, PLATFORM_STATUS, DATA), 0x14);
+    IS(psp_at(m, 0x00e, 0), OK);
     stop(m);
+}
+
+/* Command lines that are refused */
+static void test_refused(void)
+{
+    static const struct {
+        const char *first, *second, *message;
+    } t[] = {
+        { "amd-psp,fail-command=4", "amd-iommu", "needs fail-status" },
+        { "amd-psp", "amd-psp", "one security processor" },
+    };
+    char *bios = make_bios();
+    unsigned i;
+
+    for (i = 0; i < ARRAY_SIZE(t); i++) {
+        const char *argv[] = {
+            getenv("QTEST_QEMU_BINARY"), "-accel", "qtest", "-machine", "q35",
+            "-nodefaults", "-display", "none", "-bios", bios,
+            "-device", t[i].first, "-device", t[i].second,
+            "-loadvm", "none", NULL
+        };
+        g_autofree char *err = NULL;
+        int status;
+
+        /* -loadvm ends QEMU if the devices do not: there is no snapshot */
+        g_assert(g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, NULL,
+                              &err, &status, NULL));
+        g_assert_cmpint(status, !=, 0);
+        g_assert_nonnull(strstr(err, t[i].message));
+    }
+    unlink(bios);
+    g_free(bios);
 }
 
 static void test_sev_platform(void)
@@ -582,6 +693,21 @@ static void test_sev_platform(void)
     stop(m);
 }
 
+#define CERT 0x824
+
+static void export(Machine *m, uint8_t *pdh, uint8_t *chain)
+{
+    uint8_t c[0x1c] = { 0 };
+
+    stq_le_p(c, DATA);
+    stl_le_p(c + 0x08, CERT);
+    stq_le_p(c + 0x10, DATA + 0x1000);
+    stl_le_p(c + 0x18, 3 * CERT);
+    IS(psp(m, PDH_CERT_EXPORT, c, sizeof(c)), OK);
+    qtest_memread(m->qts, DATA, pdh, CERT);
+    qtest_memread(m->qts, DATA + 0x1000, chain, 3 * CERT);
+}
+
 static uint32_t sev_start(Machine *m, uint32_t policy)
 {
     uint8_t c[0x24] = { 0 };
@@ -610,6 +736,13 @@ static void test_sev_guest(void)
     g_assert_cmpint(sev_state(m), ==, 2);
     es = sev_start(m, 4 | 1);
     g_assert_cmpint(h, !=, es);
+    /* A key for two guests: one of them forbids it; it is not there */
+    memset(c, 0, sizeof(c));
+    stl_le_p(c, es);
+    stl_le_p(c + 4, 2);
+    IS(psp(m, LAUNCH_START, c, sizeof(c)), POLICY_FAILURE);
+    stl_le_p(c + 4, 0);
+    IS(psp(m, LAUNCH_START, c, sizeof(c)), UNSUPPORTED);
 
     /* ASIDs: after INIT none is clean */
     IS(sev_u32(m, ACTIVATE, 77, MIN_SEV_ASID), INVALID_GUEST);
@@ -634,8 +767,9 @@ static void test_sev_guest(void)
     IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, DATA, 4095), INVALID_LENGTH);
     IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, DATA + 1, 4096), INVALID_ADDRESS);
     IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, NOT_RAM, 4096), INVALID_ADDRESS);
-    IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, 0x7ffff000, 0x80000000),
+    IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, 0x7ffff000, 0x3000000),
        INVALID_ADDRESS);
+    IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, 0, 64 * MiB + 16), INVALID_LENGTH);
     IS(sev_mem(m, LAUNCH_UPDATE_DATA, h, DATA, 8192), OK);
     IS(sev_mem(m, LAUNCH_UPDATE_VMSA, h, DATA, 4096), POLICY_FAILURE);
     IS(sev_mem(m, LAUNCH_UPDATE_VMSA, es, DATA, 16), INVALID_LENGTH);
@@ -656,6 +790,7 @@ static void test_sev_guest(void)
 
     IS(sev_dbg(m, es, DATA, DATA + 64, 16), POLICY_FAILURE);
     IS(sev_dbg(m, h, DATA, DATA + 64, 8), INVALID_LENGTH);
+    IS(sev_dbg(m, h, DATA, DATA, 64 * MiB + 16), INVALID_LENGTH);
     IS(sev_dbg(m, h, DATA + 8, DATA + 64, 16), INVALID_ADDRESS);
     IS(sev_dbg(m, h, DATA, DATA + 64, 16), OK);
     IS(sev_dbg(m, h, DATA, LARGE, 16), INVALID_PAGE_STATE);
@@ -683,6 +818,7 @@ static void test_snp_platform(void)
         0x0a1, 0x0a2, 0x0b0, 0x0b1, 0x0c6, 0x0c7, 0x0c8, 0x0c9, 0x0cb, 0x0cd,
     };
     uint8_t c[0x40] = { 0 }, list[24] = { 0 };
+    uint64_t many[5] = { 0 };
     Machine *m = start("");
     unsigned i;
 
@@ -713,6 +849,16 @@ static void test_snp_platform(void)
     stl_le_p(list + 16, 2);
     qtest_memwrite(m->qts, DATA, list, sizeof(list));
     IS(snp_init_ex(m, 3, DATA), INVALID_ADDRESS);
+    /* All of the RMP, and a page of it once more; what it does not cover */
+    many[0] = cpu_to_le64(2);
+    many[2] = cpu_to_le64(UINT32_MAX);
+    many[3] = cpu_to_le64(PAGE(0));
+    many[4] = cpu_to_le64(1);
+    qtest_memwrite(m->qts, DATA, many, sizeof(many));
+    IS(snp_init_ex(m, 3, DATA), INVALID_PARAM);
+    many[1] = cpu_to_le64(1ull << 40);
+    qtest_memwrite(m->qts, DATA, many, sizeof(many));
+    IS(snp_init_ex(m, 2, DATA), RMP_INIT_REQUIRED);
     stq_le_p(list + 8, PAGE(0));
     qtest_memwrite(m->qts, DATA, list, sizeof(list));
     IS(psp_addr(m, SNP_PLATFORM_STATUS, DATA), OK);
@@ -788,7 +934,101 @@ static void test_snp_platform(void)
     hold_is(m, "iommu", false);
     hold_is(m, "rmp", true);
     IS(snp_shutdown(m, 8, 1), INVALID_PLATFORM_STATE);
+
+    /* An IOMMU whose log lies in the RMP gains nothing by it */
+    qtest_writeq(m->qts, IOMMU_EVENT_BASE, m->rmp | 8ull << 56);
     IS(snp_init_ex(m, 0, 0), OK);
+    flush(m, SNP_DF_FLUSH);
+    IS(snp_shutdown(m, 8, 1), OK);
+    g_assert_cmphex(entry(m, m->rmp), ==, E_FIRMWARE);
+    qtest_writeq(m->qts, IOMMU_EVENT_BASE, (m->rmp - 4096) | 9ull << 56);
+
+    /* Without INIT_RMP, only pages of the hypervisor become HV-Fixed */
+    to_firmware(m, PAGE(5));
+    to_pre_guest(m, PAGE(6), ASID, GPA);
+    g_assert_cmphex(rmpupdate(m, PAGE(7), false, 0, 0, true, false), ==, 0);
+    memset(list, 0, sizeof(list));
+    stl_le_p(list, 1);
+    stq_le_p(list + 8, PAGE(4));
+    stl_le_p(list + 16, 5);
+    qtest_memwrite(m->qts, DATA, list, sizeof(list));
+    IS(snp_init_ex(m, 2, DATA), OK);
+    g_assert_cmphex(entry(m, PAGE(3)), ==, 0);
+    g_assert_cmphex(entry(m, PAGE(4)), ==, E_IMMUTABLE);
+    g_assert_cmphex(entry(m, PAGE(5)), ==, E_FIRMWARE);
+    g_assert_cmphex(entry(m, PAGE(6)), ==, E_FIRMWARE | E_ASID(ASID) | GPA);
+    g_assert_cmphex(entry(m, PAGE(7)), ==, E_RECLAIM);
+    g_assert_cmphex(entry(m, PAGE(8)), ==, E_IMMUTABLE);
+    g_assert_cmphex(entry(m, PAGE(9)), ==, 0);
+    /* A log that begins before the RMP, and ends in it */
+    flush(m, SNP_DF_FLUSH);
+    IS(snp_shutdown(m, 8, 1), OK);
+    g_assert_cmphex(entry(m, m->rmp), ==, E_FIRMWARE);
+
+    /* With INIT_RMP all of it goes; a list of the RMP itself does not count */
+    stq_le_p(list + 8, m->rmp - 4096);
+    qtest_memwrite(m->qts, DATA, list, sizeof(list));
+    IS(snp_init_ex(m, 3, DATA), OK);
+    g_assert_cmphex(entry(m, m->rmp - 4096), ==, E_IMMUTABLE);
+    g_assert_cmphex(entry(m, m->rmp), ==, E_FIRMWARE);
+    for (i = 0; i < 9; i++) {
+        g_assert_cmphex(entry(m, PAGE(i)), ==, 0);
+    }
+    stop(m);
+}
+
+/* What a reset leaves: the chip's keys, and nothing else */
+static void test_reset(void)
+{
+    Machine *m = start("");
+    uint8_t pdh[CERT], chain[3 * CERT], again[3 * CERT];
+
+    IS(sev_init(m, 0, 0, 0), OK);
+    export(m, pdh, chain);
+    IS(psp_at(m, SHUTDOWN, 0), OK);
+    snp_up(m);
+    snp_guest(m, FW, ASID, POLICY);
+    g_assert_cmphex(rmpupdate(m, LARGE, true, 0, 0, true, true), ==, 0);
+    IS(sev_init(m, 1, LARGE, 1 * MiB), OK);
+    hold_is(m, "tmr", true);
+    IS(snp_activate(m, FW, ASID), ACTIVE);
+
+    restart(m);
+    hold_is(m, "-", false);
+    g_assert_cmphex(qpci_io_readl(m->dev, m->bar, 0x10980), ==, 0);
+    g_assert_cmpint(sev_state(m), ==, 0);
+    /* No SNP any more: not even in the processor */
+    IS(psp_addr(m, SNP_PLATFORM_STATUS, DATA), OK);
+    g_assert_cmphex(qtest_readw(m->qts, DATA + 2), ==, 0);
+    g_assert_cmphex(qtest_readl(m->qts, DATA + 0xc), ==, 0);
+    IS(psp_addr(m, SNP_DECOMMISSION, FW), INVALID_PLATFORM_STATE);
+    IS(psp_at(m, SNP_INIT, 0), INVALID_CONFIG);
+    snp_enable(m);
+    IS(snp_init_ex(m, 0, 0), RMP_INIT_REQUIRED);
+    IS(psp_at(m, SNP_INIT, 0), OK);
+    g_assert_cmphex(entry(m, FW), ==, 0);
+    g_assert_cmphex(entry(m, LARGE), ==, 0);
+    to_firmware(m, FW);
+    IS(snp_launch_start(m, FW, POLICY), INVALID_GUEST);
+    IS(psp_addr(m, SNP_GCTX_CREATE, FW), OK);
+    IS(snp_launch_start(m, FW, POLICY), OK);
+    IS(snp_activate(m, FW, ASID), DFFLUSH_REQUIRED);
+    flush(m, SNP_DF_FLUSH);
+    IS(snp_activate(m, FW, ASID), OK);
+
+    restart(m);
+    IS(sev_init(m, 0, 0, 0), OK);
+    export(m, pdh, again);
+    g_assert(!memcmp(chain, again, sizeof(chain)));
+
+    /* The owner's reset leaves the CEK, too, and only that */
+    IS(psp_at(m, SHUTDOWN, 0), OK);
+    IS(psp_at(m, PLATFORM_RESET, 0), OK);
+    IS(sev_init(m, 0, 0, 0), OK);
+    export(m, pdh, again);
+    g_assert(memcmp(chain + 0x10, again + 0x10, 0x94));
+    g_assert(memcmp(chain + CERT + 0x10, again + CERT + 0x10, 0x94));
+    g_assert(!memcmp(chain + 2 * CERT, again + 2 * CERT, CERT));
     stop(m);
 }
 
@@ -819,7 +1059,7 @@ static void test_snp_launch(void)
 {
     const uint64_t gctx = FW, other = FW + 0x1000, status = FW + 0x2000;
     Machine *m = start("");
-    uint8_t page[4096], want[4096];
+    uint8_t page[4096], want[4096], cipher[4096];
     unsigned i;
 
     snp_up(m);
@@ -864,7 +1104,14 @@ static void test_snp_launch(void)
     IS(psp_addr(m, SNP_GCTX_CREATE, other), OK);
     IS(snp_launch_start(m, other, POLICY), OK);
     IS(snp_activate(m, other, ASID), ASID_OWNED);
-    IS(snp_activate(m, other, ASID + 1), OK);
+    /* On which processors: at least one, and ours is number 0 */
+    IS(snp_activate_ex(m, other, ASID + 1, 0, DATA), INVALID_PARAM);
+    IS(snp_activate_ex(m, other, ASID + 1, 1025, DATA), INVALID_PARAM);
+    IS(snp_activate_ex(m, other, ASID + 1, 1, NOT_RAM), INVALID_ADDRESS);
+    qtest_writeq(m->qts, DATA, 77ull << 32);
+    IS(snp_activate_ex(m, other, ASID + 1, 2, DATA), INVALID_PARAM);
+    IS(snp_activate_ex(m, other, ASID, 1, DATA), ASID_OWNED);
+    IS(snp_activate_ex(m, other, ASID + 1, 1, DATA), OK);
 
     /* Pages */
     fill(m, PAGE(0), 0x11);
@@ -878,9 +1125,9 @@ static void test_snp_launch(void)
     IS(snp_update(m, gctx, 1, false, NOT_RAM, 0), INVALID_ADDRESS);
     IS(snp_update(m, gctx, 1, true, PAGE(0), 0), INVALID_PAGE_SIZE);
     IS(snp_update(m, other, 1, false, PAGE(0), 0), INVALID_PAGE_OWNER);
-    qtest_memread(m->qts, PAGE(0), page, sizeof(page));
+    qtest_memread(m->qts, PAGE(0), cipher, sizeof(cipher));
     memset(want, 0x11, sizeof(want));
-    g_assert(memcmp(page, want, sizeof(page)));
+    g_assert(memcmp(cipher, want, sizeof(cipher)));
     IS(snp_update(m, gctx, 1, false, PAGE(0), 0x0f030100), OK);
     g_assert_cmphex(entry(m, PAGE(0)), ==,
                     E_ASSIGNED | E_VALIDATED | E_ASID(ASID) | GPA);
@@ -925,6 +1172,7 @@ static void test_snp_launch(void)
 
     IS(snp_3(m, SNP_GUEST_REQUEST, gctx, DATA, status), INVALID_GUEST_STATE);
     IS(snp_finish(m, gctx, 8, 0, 0), INVALID_PARAM);
+    IS(snp_finish(m, gctx, 2, 0, 0), INVALID_PARAM);
     IS(snp_finish(m, gctx, 0, 0, 0), OK);
     IS(snp_finish(m, gctx, 0, 0, 0), INVALID_GUEST_STATE);
     IS(snp_update(m, gctx, 1, false, PAGE(0), 0), INVALID_GUEST_STATE);
@@ -948,7 +1196,14 @@ static void test_snp_launch(void)
     /* What the guest had is not readable any more */
     qtest_memread(m->qts, PAGE(2), page, sizeof(page));
     g_assert(!buffer_is_zero(page, sizeof(page)));
+    /* Another key each time: not what the same page was under the last one */
+    fill(m, PAGE(0), 0x11);
     IS(snp_activate(m, gctx, ASID), OK);
+    to_pre_guest(m, PAGE(0), ASID, GPA);
+    qtest_memread(m->qts, PAGE(0), page, sizeof(page));
+    g_assert(memcmp(page, cipher, sizeof(page)));
+    IS(snp_update(m, gctx, 1, false, PAGE(0), 0), OK);
+    g_assert_cmphex(qtest_readb(m->qts, PAGE(0)), ==, 0x11);
     stop(m);
 }
 
@@ -1005,7 +1260,6 @@ static void put_le(uint8_t *p, const mpz_t n)
     memset(p, 0, 72);
     mpz_export(p, NULL, -1, 1, 0, 0, n);
 }
-
 
 static void sha256(const void *p, size_t len, uint8_t out[32])
 {
@@ -1094,8 +1348,6 @@ static void ctr128(const uint8_t key[16], const uint8_t iv[16], uint8_t *p,
     ctr_crypt(&ctx, (nettle_cipher_func *)aes128_encrypt, 16, ctr, len, p, p);
 }
 
-#define CERT 0x824
-
 /* A certificate for a key of the test */
 static void make_cert(uint8_t *cert, uint32_t usage, uint32_t algo,
                       struct ecc_point *pub)
@@ -1114,19 +1366,6 @@ static void make_cert(uint8_t *cert, uint32_t usage, uint32_t algo,
     stl_le_p(cert + 0x414, 0x1000);
     stl_le_p(cert + 0x61c, 0x1000);
     mpz_clears(x, y, NULL);
-}
-
-static void export(Machine *m, uint8_t *pdh, uint8_t *chain)
-{
-    uint8_t c[0x1c] = { 0 };
-
-    stq_le_p(c, DATA);
-    stl_le_p(c + 0x08, CERT);
-    stq_le_p(c + 0x10, DATA + 0x1000);
-    stl_le_p(c + 0x18, 3 * CERT);
-    IS(psp(m, PDH_CERT_EXPORT, c, sizeof(c)), OK);
-    qtest_memread(m->qts, DATA, pdh, CERT);
-    qtest_memread(m->qts, DATA + 0x1000, chain, 3 * CERT);
 }
 
 static void test_sev_keys(void)
@@ -1303,9 +1542,11 @@ typedef struct Guest {
     uint64_t gctx, resp;
 } Guest;
 
-static unsigned raw_request(Machine *m, Guest *g, unsigned vmpck,
+/* A message whose header has the byte @bad at @at */
+static unsigned bad_request(Machine *m, Guest *g, unsigned vmpck,
                             uint64_t seqno, unsigned type, const void *in,
-                            size_t in_len, void *out, size_t out_len)
+                            size_t in_len, void *out, size_t out_len,
+                            unsigned at, uint8_t bad)
 {
     uint8_t msg[4096] = { 0 }, iv[12] = { 0 }, tag[16];
     struct gcm_aes256_ctx ctx;
@@ -1320,6 +1561,9 @@ static unsigned raw_request(Machine *m, Guest *g, unsigned vmpck,
     msg[0x35] = 1;
     stw_le_p(msg + 0x36, in_len);
     msg[0x3c] = vmpck;
+    if (at) {
+        msg[at] = bad;
+    }
     gcm_aes256_set_key(&ctx, g->vmpck[vmpck]);
     gcm_aes256_set_iv(&ctx, 12, iv);
     gcm_aes256_update(&ctx, 48, msg + 0x30);
@@ -1342,6 +1586,14 @@ static unsigned raw_request(Machine *m, Guest *g, unsigned vmpck,
     gcm_aes256_digest(&ctx, 16, tag);
     g_assert(!memcmp(tag, msg, 16));
     return status;
+}
+
+static unsigned raw_request(Machine *m, Guest *g, unsigned vmpck,
+                            uint64_t seqno, unsigned type, const void *in,
+                            size_t in_len, void *out, size_t out_len)
+{
+    return bad_request(m, g, vmpck, seqno, type, in, in_len, out, out_len,
+                       0, 0);
 }
 
 /* The public key in the certificate that comes with the device */
@@ -1421,6 +1673,120 @@ static void run_guest(Machine *m, Guest *g)
     measure(g->ld, 1, 0x0f030100, page, GPA);
     measure(g->ld, 5, 0, NULL, GPA + 4096);
     qtest_memread(m->qts, PAGE(1) + 0x20, g->vmpck, sizeof(g->vmpck));
+}
+
+/*
+ * Each field of the header. The messages are authentic, so that none but the
+ * check of the field can refuse them.
+ */
+static void test_snp_header(void)
+{
+    static const struct {
+        uint8_t at, bad;
+    } t[] = {
+        { 0x20, 0x02 },                             /* sequence number */
+        { 0x27, 0x01 },
+        { 0x28, 0x01 }, { 0x2f, 0x80 },             /* reserved */
+        { 0x30, 0x00 }, { 0x30, 0x02 },             /* algorithm */
+        { 0x31, 0x00 }, { 0x31, 0x02 },             /* header version */
+        { 0x32, 0x5f }, { 0x32, 0x61 }, { 0x33, 0x01 }, /* header size */
+        { 0x34, 0x00 }, { 0x34, 0x02 }, { 0x34, 0x04 }, /* type */
+        { 0x34, 0x06 }, { 0x34, 0xff },
+        { 0x35, 0x00 }, { 0x35, 0x02 },             /* version */
+        { 0x36, 0x5f }, { 0x36, 0x61 }, { 0x37, 0x10 }, /* size */
+        { 0x37, 0xff },
+        { 0x38, 0x01 }, { 0x3b, 0x80 },             /* reserved */
+        { 0x3c, 0x04 }, { 0x3c, 0xff },             /* VMPCK */
+        { 0x3d, 0x01 }, { 0x40, 0x01 }, { 0x5f, 0x80 }, /* reserved */
+    };
+    uint8_t in[0x60] = { 0 }, out[4000] = { 0 };
+    Machine *m = start("");
+    Guest g = { 0 };
+    unsigned i;
+
+    run_guest(m, &g);
+    to_firmware(m, g.resp);
+    IS(snp_finish(m, g.gctx, 0, 0, 0), OK);
+    fill(m, g.resp, 0xee);
+    for (i = 0; i < ARRAY_SIZE(t); i++) {
+        unsigned status = bad_request(m, &g, 0, 1, 5, in, 0x60, out,
+                                      sizeof(out), t[i].at, t[i].bad);
+
+        if (status != INVALID_PARAM) {
+            g_error("byte 0x%x = 0x%x: status 0x%x", t[i].at, t[i].bad,
+                    status);
+        }
+        g_assert_cmphex(qtest_readb(m->qts, g.resp), ==, 0xee);
+    }
+    /* None of them has used up a number */
+    IS(raw_request(m, &g, 0, 1, 5, in, 0x60, out, sizeof(out)), OK);
+    g_assert_cmphex(ldl_le_p(out), ==, 0);
+
+    /* The VMPL that is asked for, in a report and in a key */
+    for (i = 0; i < 2; i++) {
+        static const uint32_t vmpl[] = { 0, 4, -1 };
+        unsigned j, at = i ? 0x10 : 0x40, seqno = 1;
+
+        for (j = 0; j < ARRAY_SIZE(vmpl); j++, seqno += 2) {
+            stl_le_p(in + at, vmpl[j]);
+            IS(raw_request(m, &g, 1 + i, seqno, i ? 3 : 5, in,
+                           i ? 0x20 : 0x60, out, sizeof(out)), OK);
+            g_assert_cmphex(ldl_le_p(out), ==, INVALID_PARAM);
+        }
+        stl_le_p(in + at, 3);
+        IS(raw_request(m, &g, 1 + i, seqno, i ? 3 : 5, in, i ? 0x20 : 0x60,
+                       out, sizeof(out)), OK);
+        g_assert_cmphex(ldl_le_p(out), ==, 0);
+        stl_le_p(in + at, 0);
+    }
+    stop(m);
+}
+
+/* Every type of page, and one of 2 MiB, in the launch digest */
+static void test_snp_digest(void)
+{
+    static const uint8_t types[] = { 2, 3, 4, 6 };
+    uint8_t page[4096], in[0x60] = { 0 }, out[4000] = { 0 };
+    Machine *m = start("");
+    Guest g = { 0 };
+    unsigned i;
+
+    run_guest(m, &g);
+    to_firmware(m, g.resp);
+    for (i = 0; i < ARRAY_SIZE(types); i++) {
+        const uint64_t pa = PAGE(2 + i), gpa = GPA + (2 + i) * 4096;
+        unsigned type = types[i];
+        uint32_t perms = 0x07030100;
+
+        memset(page, 0x50 + i, sizeof(page));
+        if (type == 6) {
+            memset(page, 0, sizeof(page));
+        }
+        qtest_memwrite(m->qts, pa, page, sizeof(page));
+        to_pre_guest(m, pa, ASID, gpa);
+        IS(snp_update(m, g.gctx, type, false, pa, perms), OK);
+        measure(g.ld, type, perms, type == 2 ? page : NULL, gpa);
+        if (type != 3) {
+            uint8_t now[4096];
+
+            qtest_memread(m->qts, pa, now, sizeof(now));
+            g_assert(!memcmp(now, page, sizeof(page)));
+        }
+    }
+    for (i = 0; i < 512; i++) {
+        memset(page, i, sizeof(page));
+        page[0] = i >> 8;
+        qtest_memwrite(m->qts, LARGE + i * 4096, page, sizeof(page));
+        measure(g.ld, 1, 0x01020300, page, 0x200000 + i * 4096);
+    }
+    g_assert_cmphex(rmpupdate(m, LARGE, true, ASID, 0x200000, true, true), ==,
+                    0);
+    IS(snp_update(m, g.gctx, 1, true, LARGE, 0x01020300), OK);
+    IS(snp_finish(m, g.gctx, 0, 0, 0), OK);
+    IS(raw_request(m, &g, 0, 1, 5, in, 0x60, out, sizeof(out)), OK);
+    g_assert_cmphex(ldl_le_p(out), ==, 0);
+    g_assert(!memcmp(out + 0x20 + 0x90, g.ld, 48));
+    stop(m);
 }
 
 static void test_snp_messages(void)
@@ -1650,6 +2016,13 @@ static void test_snp_pages(void)
     IS(psp_addr(m, SNP_PAGE_UNSMASH, LARGE), INVALID_ADDRESS);
     IS(psp_addr(m, SNP_PAGE_RECLAIM, LARGE + 511 * 4096), OK);
     to_pre_guest(m, LARGE + 511 * 4096, ASID, 0x200000 + 511 * 4096);
+    /* A state that no command leaves behind, for the first page and others */
+    set_vmsa(m, LARGE, true);
+    IS(psp_addr(m, SNP_PAGE_UNSMASH, LARGE), INVALID_PAGE_STATE);
+    set_vmsa(m, LARGE, false);
+    set_vmsa(m, LARGE + 4096, true);
+    IS(psp_addr(m, SNP_PAGE_UNSMASH, LARGE), INVALID_PAGE_STATE);
+    set_vmsa(m, LARGE + 4096, false);
     IS(psp_addr(m, SNP_PAGE_UNSMASH, LARGE), OK);
     g_assert_cmphex(entry(m, LARGE) & E_2M, ==, E_2M);
     IS(psp_addr(m, SNP_PAGE_UNSMASH, LARGE), INVALID_PAGE_SIZE);
@@ -1666,7 +2039,15 @@ static void test_random(void)
         0, CMD, DATA, FW, FW + 0x1000, PAGE(0), PAGE(1), LARGE, NOT_RAM,
         0x7ffffff0, 0x17ffffff8, -8ull, 1ull << 51, IOMMU_EVENT_LOG,
     };
+    /* Commands of SEV guests, and whether one has found its guest */
+    static const unsigned sev[] = {
+        DECOMMISSION, ACTIVATE, DEACTIVATE, GUEST_STATUS, LAUNCH_UPDATE_DATA,
+        LAUNCH_UPDATE_VMSA, LAUNCH_MEASURE, LAUNCH_SECRET, LAUNCH_FINISH,
+        ATTESTATION, SEND_START, SEND_FINISH, DBG_DECRYPT,
+    };
+    bool reached[0x100] = { false };
     Machine *m = start("");
+    uint32_t handle = 0;
     unsigned i, j;
 
     snp_up(m);
@@ -1675,11 +2056,15 @@ static void test_random(void)
     snp_guest(m, FW, ASID, POLICY);
     to_firmware(m, FW + 0x1000);
     for (i = 0; i < 20000; i++) {
-        unsigned cmd = g_test_rand_int_range(0, 0xd0);
+        unsigned cmd = g_test_rand_int_range(0, 0xd0), status;
         uint64_t c[12];
 
-        if (i % 1000 == 0) {
+        if (i % 100 == 0) {
             rmpupdate(m, PAGE(0), false, ASID, GPA, true, true);
+            /* Where the SEV API answers, as long as nobody reclaims it */
+            rmpupdate(m, CMD, false, 0, 0, true, true);
+            handle = sev_start(m, 0);
+            sev_u32(m, ACTIVATE, handle, MIN_SEV_ASID + i / 100);
         }
         /* These end the game too soon */
         if (cmd == SHUTDOWN || cmd == SNP_SHUTDOWN_EX ||
@@ -1707,11 +2092,33 @@ static void test_random(void)
         }
         /* The first word names a guest */
         if (g_test_rand_int_range(0, 2)) {
-            c[0] = cpu_to_le64(cmd < 0x80 ? 1 : FW);
+            c[0] = cpu_to_le64(cmd < 0x80 ? handle : FW);
         }
-        psp(m, cmd, c, sizeof(c));
+        /* The processor's code and its mailbox are no place for results */
+        if (cmd == DBG_DECRYPT || cmd == DBG_DECRYPT + 1) {
+            c[2] |= cpu_to_le64(CMD);
+        }
+        /* A context for good, and no place for answers */
+        if (cmd == SNP_GCTX_CREATE && c[0] == cpu_to_le64(CMD)) {
+            continue;
+        }
+        status = psp(m, cmd, c, sizeof(c));
+        if (status != INVALID_PLATFORM_STATE && status != INVALID_GUEST &&
+            status != INVALID_PAGE_STATE) {
+            reached[cmd] = true;
+        }
+    }
+    for (i = 0; i < ARRAY_SIZE(sev); i++) {
+        if (!reached[sev[i]]) {
+            g_error("command 0x%x has found no guest", sev[i]);
+        }
     }
     IS(psp_at(m, 0x00e, 0), OK);
+    /* What is the firmware's has stayed so */
+    g_assert_cmphex(entry(m, m->rmp), ==, E_FIRMWARE);
+    g_assert_cmphex(entry(m, IOMMU_EVENT_LOG), ==, E_FIRMWARE);
+    g_assert_cmphex(entry(m, FW), ==, E_CONTEXT);
+    g_assert_cmphex(entry(m, DATA) & ~E_IMMUTABLE, ==, 0);
     stop(m);
 }
 
@@ -1725,12 +2132,16 @@ int main(int argc, char **argv)
     }
     qtest_add_func("/amd-psp/mailbox", test_mailbox);
     qtest_add_func("/amd-psp/inject", test_inject);
+    qtest_add_func("/amd-psp/refused", test_refused);
+    qtest_add_func("/amd-psp/reset", test_reset);
     qtest_add_func("/amd-psp/sev/platform", test_sev_platform);
     qtest_add_func("/amd-psp/sev/guest", test_sev_guest);
     qtest_add_func("/amd-psp/sev/keys", test_sev_keys);
     qtest_add_func("/amd-psp/snp/platform", test_snp_platform);
     qtest_add_func("/amd-psp/snp/launch", test_snp_launch);
     qtest_add_func("/amd-psp/snp/cpuid", test_snp_cpuid);
+    qtest_add_func("/amd-psp/snp/digest", test_snp_digest);
+    qtest_add_func("/amd-psp/snp/header", test_snp_header);
     qtest_add_func("/amd-psp/snp/messages", test_snp_messages);
     qtest_add_func("/amd-psp/snp/id", test_snp_id);
     qtest_add_func("/amd-psp/snp/pages", test_snp_pages);
