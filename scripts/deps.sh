@@ -8,7 +8,7 @@ set -eu
 # The one list of packages; what only "make bench" wants, bench.sh adds.
 packages='
 	bc bison build-essential busybox-static ccache cpio flex git kmod
-	libelf-dev libssl-dev lz4 make perl python3 python3-git python3-ply
+	libelf-dev libssl-dev lz4 make openssl perl python3 python3-git python3-ply
 	qemu-system-x86 quilt rsync shellcheck sparse xz-utils
 	debian-archive-keyring dpkg-dev libfdt-dev libglib2.0-dev libgmp-dev
 	ninja-build nettle-dev pkg-config python3-venv zlib1g-dev

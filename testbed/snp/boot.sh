@@ -17,7 +17,7 @@ qemu=${QEMU:-${here%/*/*}/build/qemu-system-x86_64}
 # Without sata=off, the BIOS spends half a minute looking for disks
 exec "$here/../boot.sh" -q "$qemu" -a testbed.cpus=all -c "${CPUS:-1}" \
 	-M "-machine q35,sata=off" \
-	-M "-cpu ${SNP_CPU:-EPYC-Milan,sev-host=on,hypervisor=off,phys-bits=48}" \
+	-M "-cpu EPYC-Milan,sev-host=on,hypervisor=off,phys-bits=48" \
 	-M "-device amd-iommu,snp=on -device amd-psp -nic none -vga none" \
 	-M "-global x86-rmp.audit-at-exit=on" \
 	-M "-L /usr/share/qemu -L /usr/share/seabios -L /usr/lib/ipxe/qemu" \

@@ -19,7 +19,6 @@
 #
 # QEMU, MACHINE_ARGS   see boot.sh
 # RESULTS=DIR          where transcripts and logs go (build/results/snp-guest)
-# AUDIT=no             an emulator that has no audit yet
 # CERTS=DIR            where the processor's certificates are: ark.pem, ask.pem, vcek.pem
 #                      (those of the emulator's source); "no": do not look at the signature
 # NO_BUILD=1           with what has been built before

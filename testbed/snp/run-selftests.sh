@@ -9,7 +9,6 @@
 #
 # QEMU, MACHINE_ARGS, CPUS   see boot.sh
 # RESULTS=DIR                where the logs go (build/results/snp-selftests)
-# AUDIT=no                   an emulator that has no audit yet
 
 set -eu -o pipefail
 
