@@ -319,6 +319,17 @@ void sev_vmexit(CPUX86State *env)
     memset(&env->sev, 0, sizeof(env->sev));
 }
 
+/* INIT ends a guest without #VMEXIT: it must not leave its pages in use */
+void x86_guest_lost(CPUX86State *env)
+{
+    if (env->sev.es) {
+        rmp_end_use(env->sev.vmsa);
+    }
+    if (env->msr_syscfg & MSR_AMD_SYSCFG_SNP_EN) {
+        rmp_end_use(env->vm_vmcb);
+    }
+}
+
 /*
  * The events by which a SEV-ES guest leaves to the hypervisor; APM volume 2,
  * table 15-33. For MMIO see raise_stage2().

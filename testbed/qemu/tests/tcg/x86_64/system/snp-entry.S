@@ -8,6 +8,62 @@
         .code64
         .text
 
+        /* -- registers ---------------------------------------------------- */
+
+        .macro  SAVE regs:vararg
+        .irp    reg, \regs
+        push    %\reg
+        .endr
+        .endm
+
+        .macro  RESTORE regs:vararg
+        .irp    reg, \regs
+        pop     %\reg
+        .endr
+        .endm
+
+        /* What a C function has to keep */
+        .macro  SAVE_KEPT
+        SAVE    rbx, rbp, r12, r13, r14, r15
+        .endm
+
+        .macro  RESTORE_KEPT
+        RESTORE r15, r14, r13, r12, rbp, rbx
+        .endm
+
+        /* For all but RAX, RSP and RDI, with the place in an array of all */
+        .macro  EACH_REG what
+        \what   rcx, 0x08
+        \what   rdx, 0x10
+        \what   rbx, 0x18
+        \what   rbp, 0x28
+        \what   rsi, 0x30
+        \what   r8,  0x40
+        \what   r9,  0x48
+        \what   r10, 0x50
+        \what   r11, 0x58
+        \what   r12, 0x60
+        \what   r13, 0x68
+        \what   r14, 0x70
+        \what   r15, 0x78
+        .endm
+
+        .macro  LOAD reg, offset
+        mov     \offset(%rdi), %\reg
+        .endm
+
+        .macro  STORE reg, offset
+        mov     %\reg, \offset(%rdi)
+        .endm
+
+        .macro  FILL reg, offset
+        mov     %r15, %\reg
+        .endm
+
+        .macro  KEEP reg, offset
+        mov     %\reg, svm_es_regs+\offset(%rip)
+        .endm
+
         /* -- exceptions: an address for each of the 256 vectors ----------- */
 
         .altmacro
@@ -37,41 +93,15 @@ exc_stubs:
         /* struct frame of exc_handler() */
 common:
         cld
-        push    %rax
-        push    %rcx
-        push    %rdx
-        push    %rbx
-        push    %rbp
-        push    %rsi
-        push    %rdi
-        push    %r8
-        push    %r9
-        push    %r10
-        push    %r11
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        SAVE    rax, rcx, rdx, rbx, rbp, rsi, rdi
+        SAVE    r8, r9, r10, r11, r12, r13, r14, r15
         mov     %rsp, %rdi
         mov     %rsp, %rbp
         and     $-16, %rsp
         call    exc_handler
         mov     %rbp, %rsp
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %r11
-        pop     %r10
-        pop     %r9
-        pop     %r8
-        pop     %rdi
-        pop     %rsi
-        pop     %rbp
-        pop     %rbx
-        pop     %rdx
-        pop     %rcx
-        pop     %rax
+        RESTORE r15, r14, r13, r12, r11, r10, r9, r8
+        RESTORE rdi, rsi, rbp, rbx, rdx, rcx, rax
         add     $16, %rsp
         iretq
 
@@ -79,12 +109,7 @@ common:
 
         .global call_user_asm
 call_user_asm:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        SAVE_KEPT
         lea     1f(%rip), %r11
         mov     %r11, %gs:0x08
         mov     %rsp, %gs:0x10
@@ -97,12 +122,7 @@ call_user_asm:
         push    %rax
         iretq
 1:      movq    $0, %gs:0x08
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        RESTORE_KEPT
         ret
 
         /*
@@ -111,12 +131,7 @@ call_user_asm:
          */
         .global insn_call
 insn_call:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        SAVE_KEPT
         lea     1f(%rip), %r11
         mov     %r11, %gs:0x08
         mov     %rsp, %gs:0x10
@@ -125,12 +140,7 @@ insn_call:
         xchg    %rcx, %rdx
         call    *%r10
 1:      movq    $0, %gs:0x08
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        RESTORE_KEPT
         ret
 
         /* -- guest_start: RSP is set, RDI is the index of the vCPU -------- */
@@ -150,29 +160,12 @@ guest_start:
          */
         .global svm_enter
 svm_enter:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        SAVE_KEPT
         push    %rdi
         clgi
         mov     0x88(%rdi), %rax
         vmsave  %rax
-        mov     0x08(%rdi), %rcx
-        mov     0x10(%rdi), %rdx
-        mov     0x18(%rdi), %rbx
-        mov     0x28(%rdi), %rbp
-        mov     0x30(%rdi), %rsi
-        mov     0x40(%rdi), %r8
-        mov     0x48(%rdi), %r9
-        mov     0x50(%rdi), %r10
-        mov     0x58(%rdi), %r11
-        mov     0x60(%rdi), %r12
-        mov     0x68(%rdi), %r13
-        mov     0x70(%rdi), %r14
-        mov     0x78(%rdi), %r15
+        EACH_REG LOAD
         mov     0x80(%rdi), %rax
         mov     0x38(%rdi), %rdi
         vmload  %rax
@@ -185,19 +178,7 @@ svm_vmrun:
         push    %rax
         push    %rdi
         mov     0x10(%rsp), %rdi
-        mov     %rcx, 0x08(%rdi)
-        mov     %rdx, 0x10(%rdi)
-        mov     %rbx, 0x18(%rdi)
-        mov     %rbp, 0x28(%rdi)
-        mov     %rsi, 0x30(%rdi)
-        mov     %r8,  0x40(%rdi)
-        mov     %r9,  0x48(%rdi)
-        mov     %r10, 0x50(%rdi)
-        mov     %r11, 0x58(%rdi)
-        mov     %r12, 0x60(%rdi)
-        mov     %r13, 0x68(%rdi)
-        mov     %r14, 0x70(%rdi)
-        mov     %r15, 0x78(%rdi)
+        EACH_REG STORE
         pop     %rax
         mov     %rax, 0x38(%rdi)
         pop     %rax
@@ -210,12 +191,7 @@ svm_vmrun_faulted:
         vmload  %rax
         stgi
         pop     %rdi
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        RESTORE_KEPT
         ret
 
         /*
@@ -228,12 +204,7 @@ svm_vmrun_faulted:
          */
         .global svm_enter_es
 svm_enter_es:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        SAVE_KEPT
         push    %rdi
         clgi
         mov     %rsi, %rax
@@ -243,19 +214,8 @@ svm_enter_es:
         mov     0x80(%rdi), %rax
         /* nothing of the host's may be seen by the guest: fill them */
         movabs  $0x5ec7e75ec7e75ec7, %r15
-        mov     %r15, %rcx
-        mov     %r15, %rdx
-        mov     %r15, %rbx
-        mov     %r15, %rbp
-        mov     %r15, %rsi
+        EACH_REG FILL
         mov     %r15, %rdi
-        mov     %r15, %r8
-        mov     %r15, %r9
-        mov     %r15, %r10
-        mov     %r15, %r11
-        mov     %r15, %r12
-        mov     %r15, %r13
-        mov     %r15, %r14
         sti
         .global svm_vmrun_es
 svm_vmrun_es:
@@ -265,21 +225,9 @@ svm_vmrun_es:
         movdqu  %xmm15, svm_es_regs+0xa0(%rip)
         stmxcsr svm_es_regs+0xb0(%rip)
         mov     %rax, svm_es_regs+0x00(%rip)
-        mov     %rcx, svm_es_regs+0x08(%rip)
-        mov     %rdx, svm_es_regs+0x10(%rip)
-        mov     %rbx, svm_es_regs+0x18(%rip)
         mov     %rsp, svm_es_regs+0x20(%rip)
-        mov     %rbp, svm_es_regs+0x28(%rip)
-        mov     %rsi, svm_es_regs+0x30(%rip)
         mov     %rdi, svm_es_regs+0x38(%rip)
-        mov     %r8,  svm_es_regs+0x40(%rip)
-        mov     %r9,  svm_es_regs+0x48(%rip)
-        mov     %r10, svm_es_regs+0x50(%rip)
-        mov     %r11, svm_es_regs+0x58(%rip)
-        mov     %r12, svm_es_regs+0x60(%rip)
-        mov     %r13, svm_es_regs+0x68(%rip)
-        mov     %r14, svm_es_regs+0x70(%rip)
-        mov     %r15, svm_es_regs+0x78(%rip)
+        EACH_REG KEEP
         /* as it is, before anything of it is put right: FS base, GS base */
         mov     $0xc0000100, %ecx
         rdmsr

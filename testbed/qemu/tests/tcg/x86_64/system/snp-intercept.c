@@ -41,6 +41,7 @@ INSN(sgdt, "sgdt -16(%rsp)");
 INSN(sidt, "sidt -16(%rsp)");
 INSN(pushf, "pushfq");
 INSN(int3, "int3");
+INSN(int_3, ".byte 0xcd, 3");
 INSN(intn, "int $0x80");
 INSN(ud2, "ud2");
 INSN(rcr0, "mov %cr0, %rbx");
@@ -136,6 +137,7 @@ static const struct {
     { "sgdt", i_sgdt, e_sgdt, 0, 0, 0, MISC1(7), 0x67, ANY, ES_VC },
     { "int3", i_int3, e_int3, 0, 0, 0, EXC(3), 0x43, ANY, ES_NOT },
     { "intn", i_intn, e_intn, 0, 0, 0, MISC1(21), 0x75, 0x80, ES_NOT },
+    { "int 3", i_int_3, e_int_3, 0, 0, 0, MISC1(21), 0x75, 3, ES_NOT },
     { "ud2", i_ud2, e_ud2, 0, 0, 0, EXC(6), 0x46, ANY, ES_VC },
     { "rcr0", i_rcr0, e_rcr0, 0, 0, 0, CRR(0), 0x00, MOV | 3, ES_VC },
     { "rcr3", i_rcr3, e_rcr3, 0, 0, 0, CRR(3), 0x03, MOV | 13, ES_VC },
@@ -226,6 +228,61 @@ static void test_plain(void)
             must(vm_resume(&v).code == EXIT_DONE);
         }
     }
+}
+
+/* In a 32-bit code segment: 64-bit mode does not have it */
+static u64 g_into(u64 a, u64 b, u64 c, u64 d)
+{
+    exc_clear();
+    asm volatile(TRY_BEGIN
+                 "pushq %0\n\tlea 1f(%%rip), %%r10\n\tpush %%r10\n\tlretq\n"
+                 "1:\tmovb $0x7f, %%al\n\taddb $1, %%al\n\t.byte 0xce\n\t"
+                 ".byte 0xea\n\t.long 99f\n\t.word %c1" TRY_END
+                 : : "i"(SEL_CS32), "i"(SEL_CS) : TRY_CLOBBER, "rax", "r10",
+                 "cc");
+    return 0;
+}
+
+/* What @fn does with the intercept @bit: the exit code, or the vector */
+static u64 with_intercept(u32 bit, void *fn, u8 *insn)
+{
+    struct exit e;
+
+    intercept(bit, true);
+    e = vm_call(&v, fn, (u64)insn, 0, 0, 0);
+    intercept(bit, false);
+    if (e.code == EXIT_DONE) {
+        return v.req->exc.vector;
+    }
+    F64(v.vmcb, C_SAVE + S_RIP) = F64(v.vmcb, C_NRIP);
+    must(vm_resume(&v).code == EXIT_DONE);
+    return e.code;
+}
+
+/* Instructions that another one's intercept does not concern */
+static void test_not_intercepted(void)
+{
+    static const struct {
+        const char *name;
+        u8 *insn;
+        u32 bit;
+        u64 vector;
+    } t[] = {
+        { "RDTSCP, with RDTSC's intercept", i_rdtscp, MISC1(14), VEC_NONE },
+        { "RDTSC, with RDTSCP's intercept", i_rdtsc, MISC2(7), VEC_NONE },
+        { "INT3, with INTn's intercept", i_int3, MISC1(21), VEC_BP },
+        { "INT 3, with #BP's intercept", i_int_3, EXC(VEC_BP), VEC_BP },
+    };
+    unsigned int i;
+
+    for (i = 0; i < ARRAY_SIZE(t); i++) {
+        tap_eq(t[i].name, with_intercept(t[i].bit, g_insn, t[i].insn),
+               t[i].vector);
+    }
+    tap_eq("INTO, with INTn's intercept",
+           with_intercept(MISC1(21), g_into, NULL), VEC_OF);
+    tap_eq("INTO, with #OF's intercept",
+           with_intercept(EXC(VEC_OF), g_into, NULL), EXIT_EXC + VEC_OF);
 }
 
 INSN(store, "movl $0x12345678, 0x40(%rax)");
@@ -655,6 +712,39 @@ static void test_intr(const char *name)
     F32(v.vmcb, C_INT_CTL) &= ~BIT(24);
 }
 
+/*
+ * An interrupt that the host injects is taken once, also if the emulator has
+ * something to do for the processor soon after: here, because the memory map
+ * changes
+ */
+static u64 g_injected(u64 a, u64 b, u64 c, u64 d)
+{
+    u32 pam;
+
+    this_cpu()->injected = 0;
+    asm volatile("vmmcall" : : : "memory");
+    outl(0xcf8, BIT(31) | 0x90);
+    pam = inl(0xcfc);
+    outl(0xcfc, pam ^ 0x30);
+    outl(0xcfc, pam);
+    return this_cpu()->injected;
+}
+
+static void test_injected(void)
+{
+    struct exit e = vm_call(&v, g_injected, 0, 0, 0, 0);
+
+    must(e.code == EXIT_VMMCALL);
+    F64(v.vmcb, C_SAVE + S_RIP) = F64(v.vmcb, C_NRIP);
+    F64(v.vmcb, C_EVENTINJ) = BIT(31) | VEC_INJECTED;
+    e = vm_resume(&v);
+    F64(v.vmcb, C_EVENTINJ) = 0;
+    tap(e.code == EXIT_DONE && v.req->ret == 1, "an injected interrupt: once");
+    if (e.code != EXIT_DONE || v.req->ret != 1) {
+        ml_printf("# exit 0x%lx, %lu times\n", e.code, v.req->ret);
+    }
+}
+
 int main(void)
 {
     lib_init();
@@ -667,8 +757,10 @@ int main(void)
     ml_printf("# an ordinary guest\n");
     start(VM_PLAIN, 1);
     test_plain();
+    test_not_intercepted();
     test_plain_faults();
     test_intr("INTR");
+    test_injected();
     vm_call(&v, g_rdmsr, MSR_SEV_STATUS, 0, 0, 0);
     tap_eq("SEV_STATUS of an ordinary guest", v.req->ret, 0);
 

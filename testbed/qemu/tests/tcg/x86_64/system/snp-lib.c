@@ -117,6 +117,10 @@ void exc_handler(struct frame *f)
         apic_write(0xb0, 0);
         return;
     }
+    if (f->vector == VEC_INJECTED) {
+        c->injected++;
+        return;
+    }
     if (!c->recover_rip) {
         bail("vector %u error 0x%lx rip 0x%lx cr2 0x%lx on processor %u",
              (u32)f->vector, f->error, f->rip, read_cr2(),
@@ -394,6 +398,10 @@ bool ap_start(void)
     struct desc *gdt = (void *)(AP_PAGE + (ap_tramp_gdt - ap_trampoline));
     u64 spin;
 
+    /* Whatever it did before */
+    cpu_init(&cpus[CPU_AP]);
+    ap.up = 0;
+    ap.done = ap.posted;
     memcpy_((void *)AP_PAGE, ap_trampoline, ap_trampoline_end - ap_trampoline);
     gdt->base = (u64)cpus[CPU_AP].gdt;
     F32(AP_PAGE, ap_tramp_cr3 - ap_trampoline) = read_cr3();

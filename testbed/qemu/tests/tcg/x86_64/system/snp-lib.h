@@ -55,6 +55,7 @@ int tap_end(void);
 #define VEC_NONE    0xff
 #define VEC_DB      1
 #define VEC_BP      3
+#define VEC_OF      4
 #define VEC_UD      6
 #define VEC_DF      8
 #define VEC_GP      13
@@ -62,6 +63,7 @@ int tap_end(void);
 #define VEC_VC      29
 #define VEC_USER    0x80        /* int $0x80: back from CPL 3 */
 #define VEC_WAKE    0xf0
+#define VEC_INJECTED 0xf1       /* of a guest: by its host */
 
 #define SEL_CS      0x08
 #define SEL_SS      0x10
@@ -84,7 +86,7 @@ struct cpu {
     u64 gdt[8];
     u8 tss[104];
     u32 wakeups;
-    bool catch_irq;             /* an interrupt is recorded like an exception */
+    u32 injected;               /* VEC_INJECTED */
     u8 host_area[PAGE] PAGE_ALIGNED;    /* for VMSAVE and VMLOAD */
     u8 hsave_area[PAGE] PAGE_ALIGNED;
     u8 stacks[3][16 * KB] PAGE_ALIGNED;
@@ -326,7 +328,7 @@ u64 *host_map(u64 va, u64 pa, u64 size, u64 flags);
 
 /* IDT, GDT, NXE, tables for all of memory; to be called first */
 void lib_init(void);
-/* Start the second processor; false if there is none */
+/* Start the second processor with INIT, or restart it; false: there is none */
 bool ap_start(void);
 /* Call @fn(@arg) there and wait for what it returns */
 u64 ap_call(u64 (*fn)(u64), u64 arg);

@@ -80,7 +80,9 @@ static void locked(const char *name, u32 msr, u64 val)
 
 int main(void)
 {
+    static const u8 reserved[] = { 0, 17, 26, 31, 32, 63 };
     u64 base, end, page = region(), syscfg;
+    unsigned int i, bad = 0;
 
     lib_init();
     if (!ap_start()) {
@@ -109,6 +111,12 @@ int main(void)
     tap(base == ap_call(ap_rdmsr, MSR_RMP_BASE) &&
         end == ap_call(ap_rdmsr, MSR_RMP_END), "also on the other processor");
 
+    for (i = 0; i < ARRAY_SIZE(reserved); i++) {
+        try_wrmsr(MSR_SYSCFG, syscfg | BIT(reserved[i]));
+        bad += exc_vector() != VEC_GP || this_cpu()->exc.error ||
+               rdmsr(MSR_SYSCFG) != syscfg;
+    }
+    tap_eq("SYSCFG: #GP for reserved bits", bad, 0);
     try_wrmsr(MSR_SYSCFG, syscfg | SYSCFG_MFDM);
     tap_eq("SYSCFG: MFDM can be set", rdmsr(MSR_SYSCFG) & SYSCFG_MFDM,
            SYSCFG_MFDM);

@@ -1,6 +1,7 @@
 /*
  * Two processors run a vCPU each of one SEV-SNP guest, while the host gives
- * and takes pages, so that every processor's cached translations keep changing
+ * and takes pages, so that every processor's cached translations keep changing;
+ * and one of them is reset in the guest
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -103,6 +104,66 @@ static u64 ap_once(u64 seed)
     return run(&v0, G_TEST + 24 * PAGE, 4, seed);
 }
 
+/* A guest that only INIT can stop */
+static u64 g_spin(u64 a, u64 b, u64 c, u64 d)
+{
+    request_res((struct res) { .eax = 1 });
+    for (;;) {
+        cpu_relax();
+    }
+}
+
+static u64 ap_spin(u64 arg)
+{
+    return vm_call(&v1, g_spin, 0, 0, 0, 0).code;
+}
+
+static u64 ap_rdmsr(u64 msr)
+{
+    return rdmsr(msr);
+}
+
+static u64 ap_write(u64 page)
+{
+    try_write(page, 1);
+    return exc_vector();
+}
+
+static u64 ap_once_again(u64 seed)
+{
+    svm_enable();
+    return ap_once(seed);
+}
+
+/* INIT in the guest: no #VMEXIT, but nothing of the guest's may stay behind */
+static void test_init(void)
+{
+    u64 vmcb = region(), page = region();
+    volatile struct request *q = v1.req;
+
+    /* Not within the 2M that the host's writes need */
+    memcpy_((void *)vmcb, (void *)v1.vmcb, PAGE);
+    v1.vmcb = vmcb;
+    must(rmpupdate(page, 0, true, false, false, 0) == OK);
+    q->res.eax = 0;
+    ap_post(ap_spin, 0);
+    while (!q->res.eax) {
+        cpu_relax();
+    }
+    tap_eq("VMSA in use", rmpupdate(v1.vmsa, 0, false, false, false, 0),
+           FAIL_INUSE);
+    tap_eq("VMCB in use", rmpupdate(vmcb, 0, true, false, false, 0),
+           FAIL_INUSE);
+    tap(ap_start(), "INIT, start");
+    tap_eq("VMSA not in use", rmpupdate(v1.vmsa, 0, false, false, false, 0),
+           OK);
+    tap_eq("VMCB not in use", rmpupdate(vmcb, 0, true, false, false, 0), OK);
+    tap_eq("SEV_STATUS is the host's again",
+           ap_call(ap_rdmsr, MSR_SEV_STATUS), 0);
+    tap_eq("the host's writes are checked", ap_call(ap_write, page), VEC_PF);
+    tap_eq("a guest runs there again", ap_call(ap_once_again, 1), 0);
+}
+
 int main(void)
 {
     u64 i, bad = 0;
@@ -134,5 +195,6 @@ int main(void)
         bad += ap_call(ap_once, i + 1000);
     }
     tap_eq("a vCPU that moves", bad, 0);
+    test_init();
     return tap_end();
 }
