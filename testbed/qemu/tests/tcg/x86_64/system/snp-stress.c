@@ -139,7 +139,7 @@ static u64 ap_once_again(u64 seed)
 static void test_init(void)
 {
     u64 vmcb = region(), page = region();
-    volatile struct request *q = v1.req;
+    volatile struct request *q = v1.req;    /* the guest writes there */
 
     /* Not within the 2M that the host's writes need */
     memcpy_((void *)vmcb, (void *)v1.vmcb, PAGE);
