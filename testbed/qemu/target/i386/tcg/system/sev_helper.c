@@ -273,26 +273,11 @@ void sev_es_load(CPUX86State *env)
     env->sev.loaded = true;
 }
 
-/* The same for #VMEXIT, and the host's state in exchange */
-static void sev_es_exit(CPUX86State *env)
+/* The host's state, of which the guest's has taken the place */
+static void sev_es_load_host(CPUX86State *env)
 {
     CPUState *cs = env_cpu(env);
-    hwaddr vmsa = env->sev.vmsa, vmcb = env->vm_vmcb;
     hwaddr host = env->vm_hsave + offsetof(struct vmcb, save);
-    hwaddr int_state = vmcb + offsetof(struct vmcb, control.int_state);
-
-    x86_stq_phys(cs, vmcb + offsetof(struct vmcb, control.ghcb_gpa),
-                 env->sev.ghcb);
-    x86_stl_phys(cs, int_state, x86_ldl_phys(cs, int_state) |
-                 (env->eflags & IF_MASK ? SVM_GUEST_INTERRUPT_MASK : 0));
-    for (int i = 0; i < CPU_NB_REGS; i++) {
-        x86_stq_phys(cs, vmsa + vmsa_gpr[i], env->regs[i]);
-    }
-    save_syscall_state(env, vmsa);
-    x86_stq_phys(cs, vmsa + VMSA_G_PAT, env->pat);
-    x86_stl_phys(cs, vmsa + VMSA_PKRU, env->pkru);
-    x86_stq_phys(cs, vmsa + VMSA_XCR0, env->xcr0);
-    save_fpu(env, vmsa);
 
     load_syscall_state(env, host);
     load_gprs(env, host);
@@ -307,6 +292,28 @@ static void sev_es_exit(CPUX86State *env)
     memset(env->xmm_regs, 0, sizeof(env->xmm_regs));
 }
 
+/* #VMEXIT: the guest's state goes back to its page */
+static void sev_es_exit(CPUX86State *env)
+{
+    CPUState *cs = env_cpu(env);
+    hwaddr vmsa = env->sev.vmsa, vmcb = env->vm_vmcb;
+    hwaddr int_state = vmcb + offsetof(struct vmcb, control.int_state);
+
+    x86_stq_phys(cs, vmcb + offsetof(struct vmcb, control.ghcb_gpa),
+                 env->sev.ghcb);
+    x86_stl_phys(cs, int_state, x86_ldl_phys(cs, int_state) |
+                 (env->eflags & IF_MASK ? SVM_GUEST_INTERRUPT_MASK : 0));
+    for (int i = 0; i < CPU_NB_REGS; i++) {
+        x86_stq_phys(cs, vmsa + vmsa_gpr[i], env->regs[i]);
+    }
+    save_syscall_state(env, vmsa);
+    x86_stq_phys(cs, vmsa + VMSA_G_PAT, env->pat);
+    x86_stl_phys(cs, vmsa + VMSA_PKRU, env->pkru);
+    x86_stq_phys(cs, vmsa + VMSA_XCR0, env->xcr0);
+    save_fpu(env, vmsa);
+    sev_es_load_host(env);
+}
+
 /* The part of #VMEXIT; a guest that was refused leaves nothing behind */
 void sev_vmexit(CPUX86State *env)
 {
@@ -319,10 +326,16 @@ void sev_vmexit(CPUX86State *env)
     memset(&env->sev, 0, sizeof(env->sev));
 }
 
-/* INIT ends a guest without #VMEXIT: it must not leave its pages in use */
+/*
+ * INIT ends a guest without #VMEXIT: it must not leave its pages in use, nor, in
+ * what INIT preserves, its registers
+ */
 void x86_guest_lost(CPUX86State *env)
 {
     if (env->sev.es) {
+        if (env->sev.loaded) {
+            sev_es_load_host(env);
+        }
         rmp_end_use(env->sev.vmsa);
     }
     if (env->msr_syscfg & MSR_AMD_SYSCFG_SNP_EN) {

@@ -107,10 +107,15 @@ static u64 ap_once(u64 seed)
 /* A guest that only INIT can stop */
 static u64 g_spin(u64 a, u64 b, u64 c, u64 d)
 {
+    u64 ones[2] = { ~0ULL, ~0ULL };
+
+    wrmsr(MSR_LSTAR, 0x1234);
+    asm volatile("movdqu %0, %%xmm5" : : "m"(ones));
     request_res((struct res) { .eax = 1 });
     for (;;) {
         cpu_relax();
     }
+    return 0;
 }
 
 static u64 ap_spin(u64 arg)
@@ -121,6 +126,14 @@ static u64 ap_spin(u64 arg)
 static u64 ap_rdmsr(u64 msr)
 {
     return rdmsr(msr);
+}
+
+static u64 ap_xmm5(u64 arg)
+{
+    u64 val[2];
+
+    asm volatile("movdqu %%xmm5, %0" : "=m"(val));
+    return val[0] | val[1];
 }
 
 static u64 ap_write(u64 page)
@@ -140,6 +153,7 @@ static void test_init(void)
 {
     u64 vmcb = region(), page = region();
     volatile struct request *q = v1.req;    /* the guest writes there */
+    u64 lstar = ap_call(ap_rdmsr, MSR_LSTAR);
 
     /* Not within the 2M that the host's writes need */
     memcpy_((void *)vmcb, (void *)v1.vmcb, PAGE);
@@ -160,6 +174,8 @@ static void test_init(void)
     tap_eq("VMCB not in use", rmpupdate(vmcb, 0, true, false, false, 0), OK);
     tap_eq("SEV_STATUS is the host's again",
            ap_call(ap_rdmsr, MSR_SEV_STATUS), 0);
+    tap_eq("LSTAR is the host's", ap_call(ap_rdmsr, MSR_LSTAR), lstar);
+    tap_eq("nothing of the guest's is in XMM5", ap_call(ap_xmm5, 0), 0);
     tap_eq("the host's writes are checked", ap_call(ap_write, page), VEC_PF);
     tap_eq("a guest runs there again", ap_call(ap_once_again, 1), 0);
 }
