@@ -327,8 +327,8 @@ void sev_vmexit(CPUX86State *env)
 }
 
 /*
- * INIT ends a guest without #VMEXIT: it must not leave its pages in use, nor, in
- * what INIT preserves, its registers
+ * INIT ends a guest without #VMEXIT: it must not leave its pages in use, nor
+ * its registers in what INIT preserves
  */
 void x86_guest_lost(CPUX86State *env)
 {
