@@ -113,7 +113,9 @@ for group in "${groups[@]}"; do
 		stages+=("$stage")
 		echo "== $stage"
 		tail -q -s 0.2 -n +1 -f --pid="${pids[i]}" "$logs/$stage.tap"
-		wait "${pids[i]}"
+		# When numbers of processes wrap around, another child may have had
+		# this one since, and bash has forgotten it. It is gone anyway.
+		wait "${pids[i]}" 2>/dev/null || :
 		read -r status seconds <"$logs/$stage.status"
 		awk -v stage="$stage" -v status="$status" "$tally" \
 			"$logs/$stage.tap" >"$logs/$stage.sum"
