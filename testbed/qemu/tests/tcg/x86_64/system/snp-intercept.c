@@ -210,7 +210,7 @@ static void test_plain(void)
             e.info1 &= IO_MASK;
         }
         /* An exception that is not a software interrupt has no next RIP */
-        fault = insns[i].bit >> 8 == C_EXC;
+        fault = insns[i].bit == EXC(VEC_UD);
         ok = e.code == insns[i].exit && rip == (u64)insns[i].insn &&
              (insns[i].info1 == ANY || e.info1 == insns[i].info1) &&
              (insns[i].exit != EXIT_IOIO || e.info2 == rip + len) &&
@@ -254,6 +254,8 @@ static u64 with_intercept(u32 bit, void *fn, u8 *insn)
     if (e.code == EXIT_DONE) {
         return v.req->exc.vector;
     }
+    /* All of one byte, and it is not done yet */
+    must(F64(v.vmcb, C_NRIP) == F64(v.vmcb, C_SAVE + S_RIP) + 1);
     F64(v.vmcb, C_SAVE + S_RIP) = F64(v.vmcb, C_NRIP);
     must(vm_resume(&v).code == EXIT_DONE);
     return e.code;
