@@ -17,6 +17,9 @@ prefixes=${PREFIXES:-0}
 debug_tests='^(kunit/|guest_memfd|x86_64/(memory_attributes|pre_fault|private_mem_(fail|huge)))'
 debug_faults='^x86_64/(private_mem_(faults|host|races|slots)|user_memory)'
 
+# With one processor, what KVM does for guests comes in another order; cheap ones
+snp_on_1='^x86_64/(sev_init2|snp_ghcb)'
+
 command_of() {
 	case $1 in
 	shell) echo scripts/check-shell.sh ;;
@@ -36,6 +39,9 @@ command_of() {
 	snp) echo testbed/snp/run-insn-tests.sh ;;
 	psp) echo testbed/snp/run-qtest.sh ;;
 	verify) echo testbed/snp/test-verify.py ;;
+	snp-host) echo "testbed/snp/run-selftests.sh -k ours" ;;
+	snp-host-1) echo "testbed/snp/run-selftests.sh -k ours -c 1 $snp_on_1" ;;
+	snp-guest) echo "testbed/snp/run-guest.sh -T -k ours -c 2 -v 2 -n -p" ;;
 	*) echo "check: no stage '$1'" >&2; return 1 ;;
 	esac
 }
@@ -49,7 +55,7 @@ for arg; do
 		groups+=(shell+tooling+series+qemu-tooling+qemu-series+bench+runner+lint base)
 		[ "$prefixes" = 0 ] || groups+=(prefixes qemu-prefixes)
 		groups+=(debug+debug-faults)
-		groups+=(snp+psp+verify)
+		groups+=(snp+psp+verify snp-host+snp-guest snp-host-1)
 		;;
 	emulator) groups+=(snp+psp+verify) ;;
 	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;

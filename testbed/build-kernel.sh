@@ -3,10 +3,11 @@
 #
 # build-kernel.sh [--allow-missing=SYMBOL,SYMBOL...] [--alone] NAME
 #
-# Build the kernel NAME (base, debug) from the tree build/linux into
+# Build the kernel NAME (base, debug, snp-host) from the tree build/linux into
 # build/kernel/NAME: bzImage, and the modules in modroot/. The configuration is
-# configs/base.config, then configs/NAME.config, on top of allnoconfig, and
-# every line of it must have taken effect. When nothing has changed since
+# configs/base.config, then configs/NAME.config, on top of allnoconfig, and every line
+# of it must have taken effect. snp-host+debug has that of both, the later ones'
+# lines winning. When nothing has changed since
 # the last time, this is a matter of a second or two.
 #
 # --allow-missing tolerates named symbols that the tree does not know (a tree
@@ -42,10 +43,12 @@ log=$out/build.log
 [ -f "$linux/Kbuild" ] || die "no kernel tree in $linux (make tree makes it)"
 fragments=()
 [ -n "$alone" ] || fragments=("$here/configs/base.config")
-if [ "$name" != base ]; then
-	[ -f "$here/configs/$name.config" ] || die "no configuration named $name in $here/configs"
-	fragments+=("$here/configs/$name.config")
-fi
+IFS=+ read -ra parts <<< "$name"
+for part in "${parts[@]}"; do
+	[ "$part" != base ] || continue
+	[ -f "$here/configs/$part.config" ] || die "no configuration named $part in $here/configs"
+	fragments+=("$here/configs/$part.config")
+done
 
 mkdir -p "$out"
 linux=$(cd "$linux" && pwd)

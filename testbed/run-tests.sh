@@ -3,11 +3,12 @@
 #
 # run-tests.sh [OPTION]... CONFIG [PATTERN]
 #
-# Build the kernel CONFIG (base, debug) and the selftests of the tree, boot the
-# machine, run the tests whose name matches PATTERN (an extended regular expression;
-# all, by default), and print TAP. The log of each test and the kernel's are
-# left in build/results/CONFIG. Which of the base kernel's own tests are run is
-# in base-tests; all others are the series' own, and always run.
+# Build the kernel CONFIG (base, debug; snp/run-selftests.sh has more) and the selftests
+# of the tree, boot the machine, run the tests whose name matches PATTERN (an extended
+# regular expression; all, by default), and print TAP. The log of each test and the
+# kernel's are left in build/results/CONFIG. Which of the base kernel's own tests are
+# run is in base-tests; all others are the series' own, and always run, but for those
+# of SEV: they need a computer with SEV-SNP, where none of them may skip.
 #
 #   --quick   only tests of the base kernel that take a second or two
 #   --full    the long ones too
@@ -44,7 +45,11 @@ for arg; do
 	*)	if [ -z "$config" ]; then config=$arg; else pattern=$arg; fi ;;
 	esac
 done
-[ -f "$here/configs/$config.config" ] || bail "usage: run-tests.sh [OPTION]... base|debug [PATTERN]"
+[ -n "$config" ] || bail "usage: run-tests.sh [OPTION]... base|debug [PATTERN]"
+for part in ${config//+/ }; do
+	[ -f "$here/configs/$part.config" ] || bail "no configuration named $part in $here/configs"
+done
+sev='^x86_64/(sev_init2|snp_)'
 
 export LINUX=${LINUX:-$top/build/linux}
 kout=${KBUILD_OUT:-$top/build/kernel/$config}
@@ -54,7 +59,7 @@ base_tests=${BASE_TESTS:-$here/base-tests}
 
 # Seconds for one test; memory: the search for leaks takes time for each page
 case $config in
-debug) limit=${LIMIT:-400} memory=1G ;;
+*debug) limit=${LIMIT:-400} memory=1G ;;
 *) limit=${LIMIT:-120} memory=4G ;;
 esac
 
@@ -92,7 +97,8 @@ kunit_modules() {
 	[ -z "${EXTRA_TESTS:-}" ] || (cd "$EXTRA_TESTS" && find . -type f -perm -u+x -printf 'extra/%P\n' | sort)
 } > "$results/known"
 
-awk -v mode="$mode" -v config="$config" -v limit="$limit" -v pattern="$pattern" '
+awk -v mode="$mode" -v config="$config" -v limit="$limit" -v pattern="$pattern" \
+    -v sev="$sev" '
 	FILENAME == ARGV[1] {
 		if (/^#/ || NF < 3) next
 		how[$1] = $2; seconds[$1] = $3
@@ -117,6 +123,8 @@ awk -v mode="$mode" -v config="$config" -v limit="$limit" -v pattern="$pattern" 
 			if (seconds[$1] * 10 > most)
 				most = seconds[$1] * 10
 		}
+		if ($1 ~ sev && config !~ /^snp-host/ && mode != "all")
+			run = 0
 		if (run)
 			print $1, most, args[$1]
 	}
@@ -187,6 +195,9 @@ finish() { # number, name, seconds, result of the guest's runner
 	if [ "$why" = " # SKIP" ] && [ "$mode" != all ] && awk -v n="$2" \
 	   '$1 == n { found = 1 } END { exit !found }' "$base_tests"; then
 		verdict='not ok' why=" # skipped, but it passes on the untouched kernel"
+	fi
+	if [ "$why" = " # SKIP" ] && [ "$mode" != all ] && [[ $2 =~ $sev ]]; then
+		verdict='not ok' why=" # skipped in a computer with SEV-SNP"
 	fi
 	seen[$1]=1
 	printf '%s %s %s\n' "$2" "$3" "$verdict$why" >> "$results/times"

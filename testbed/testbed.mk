@@ -14,11 +14,15 @@ kernel-debug: tree ## the kernel with KASAN, lockdep and the other checkers
 qemu: qemu-tree ## build/qemu-system-x86_64, the machine with our patches
 	@testbed/build-qemu.sh
 
-# DEMO= hands options to the VMM, such as DEMO=--help
+# DEMO= hands options to the VMM, such as DEMO=--help. SNP=1 is another demonstration.
 .PHONY: run
-run: kernel ## the demonstration: a Linux guest with private memory
+run: $(if $(SNP),qemu tree,kernel) ## the demonstration: a Linux guest with private memory (SNP=1: of SEV-SNP)
+ifneq ($(SNP),)
+	@testbed/snp/run-demo.sh
+else
 	@testbed/build-demo.sh
 	@testbed/run-demo.sh $(DEMO)
+endif
 
 .PHONY: shell
 shell: kernel ## a shell in the machine
@@ -52,6 +56,20 @@ bench: tree ## what private memory costs, in instructions (PEER=6.12, WALL=1)
 .PHONY: check-snp
 check-snp: qemu ## the emulated SEV-SNP host: its instructions, its firmware
 	@scripts/check.sh emulator
+
+# T= and O= as for check-base; T=. runs all that make check-base does
+.PHONY: check-snp-host
+check-snp-host: tree qemu ## our kernel as an SEV-SNP host: the tests of SEV and SEV-SNP (T=pattern)
+	@testbed/snp/run-selftests.sh -k ours $(O) $(T)
+
+.PHONY: check-snp-debug
+check-snp-debug: tree qemu ## the same with KASAN, lockdep and the other checkers (T=pattern)
+	@testbed/snp/run-selftests.sh -k debug $(O) $(T)
+
+# O= options of testbed/snp/run-guest.sh: "-k debug", "-g 2 -b", ...
+.PHONY: check-snp-guest
+check-snp-guest: tree qemu ## a real SEV-SNP guest on our kernel, with network and under pressure
+	@testbed/snp/run-guest.sh -k ours -c 2 -v 2 -n -p $(O)
 
 # The proof that the emulated computer with SEV-SNP is one: on it, Linux 6.12 and its
 # selftests pass as they are, and a real guest boots, attests itself and leaves

@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build.sh host | guest
+# build.sh [-k KERNEL] host | guest
 #
-# host: Linux 6.12, Debian's linux-source-6.12 as it is, for the computer with SEV-SNP
-#       (build/peer/6.12/snp-host).
+# host: the kernel of the computer with SEV-SNP (host-kernel.sh says which there are):
+#       6.12, Debian's linux-source-6.12 as it is (the default), ours, or debug.
 # guest: the same, and in build/snp/guest what boots a guest in it: Debian trixie's
 #       qemu-system-x86_64 and OVMF as they are, the base kernel without the series and a
-#       small initramfs of ours. build/snp/guest.initramfs has all of it.
+#       small initramfs of ours. build/snp/guest.initramfs has all of it, and
+#       build/snp/modules-KERNEL.cpio the host's modules, which come after it.
 #
 # QEMU_PACKAGES=...   other packages than qemu-system-x86 and ovmf, NAME=VERSION
 
@@ -21,19 +22,42 @@ top=${here%/*/*}
 out=$top/build/snp
 die() { echo "build: $*" >&2; exit 1; }
 
+# shellcheck source=host-kernel.sh
+. "$here/host-kernel.sh"
+
+kernel=6.12
+while getopts k: opt; do
+	case $opt in
+	k) kernel=$OPTARG ;;
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
 case ${1:-} in
 host | guest) ;;
-*) die "usage: build.sh host | guest" ;;
+*) die "usage: build.sh [-k 6.12 | ours | debug] host | guest" ;;
 esac
+host_kernel "$kernel"
 mkdir -p "$out"
 exec 9> "$out/.lock"
 flock 9
 
-peer=$("$here/../peer-tree.sh" 6.12)
-# What is ours, and what 6.12 calls by other names
-LINUX=$peer/linux KBUILD_OUT=$peer/snp-host "$here/../build-kernel.sh" \
-	--allow-missing=BASE_FULL,KVM_MEM_ATTR_KUNIT_TEST,SAMPLE_KVM_GUEST_MEMFD snp-host
+# Who runs tests may be building the same one
+(
+	flock 8
+	build_host_kernel
+) 8> "$top/build/.lock"
 [ "$1" = guest ] || exit 0
+
+# The same files make the same archive
+archive() { # directory, file
+	find "$1" -exec touch -h -d @0 {} +
+	(cd "$1" && find . -print0 | LC_ALL=C sort -z |
+		cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) > "$2.new"
+	mv "$2.new" "$2"
+}
+modules=$out/modules-$kernel.cpio
+[ "$modules" -nt "$kout/bzImage" ] || archive "$kout/modroot" "$modules"
 
 # --- the guest's kernel
 base=$(git -C "$top/build/linux" rev-parse 'base^{commit}') || die "no build/linux (make tree makes it)"
@@ -56,7 +80,7 @@ fi
 stamp=$({
 	cat "$out/trixie.packages" "$tree.from" "$0" "$here"/guest/* "$here/guest-start" \
 		"$here/../mkinitramfs.sh" "$here/../init" "$here/../timeout"
-	sha256sum "$out/guest-kernel/bzImage" "$peer/snp-host/bzImage" "$(command -v busybox)"
+	sha256sum "$out/guest-kernel/bzImage" "$(command -v busybox)"
 	gcc --version
 } | sha256sum)
 if [ "$(cat "$out/guest.stamp" 2> /dev/null)" = "$stamp" ] && [ -f "$out/guest.initramfs" ]; then
@@ -106,17 +130,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{bin,dev,proc,sys}
 cp "$(command -v busybox)" "$work/bin/busybox"
-for applet in sh mount dmesg sed cut cat nproc taskset dd sha256sum sync uname grep poweroff; do
+for applet in sh mount dmesg sed cut cat nproc taskset dd sha256sum sync uname grep poweroff \
+	      head wc ifconfig; do
 	ln -s busybox "$work/bin/$applet"
 done
-gcc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$work/bin/report" "$here/guest/report.c"
+for program in report fill talk; do
+	gcc -std=gnu11 -O2 -Wall -Wextra -static -s -o "$work/bin/$program" "$here/guest/$program.c"
+done
 cp "$here/guest/init" "$work/init"
-find "$work" -exec touch -h -d @0 {} +
-(cd "$work" && find . -print0 | LC_ALL=C sort -z |
-	cpio --null --create --format=newc --owner=0:0 --reproducible --quiet) > "$root/oracle/initrd"
+archive "$work" "$root/oracle/initrd"
 
 cp "$here/guest-start" "$root/testbed/start"
-"$here/../mkinitramfs.sh" -o "$out/guest.initramfs" -m "$peer/snp-host/modroot" "$root"
+"$here/../mkinitramfs.sh" -o "$out/guest.initramfs" "$root"
 echo "$stamp" > "$out/guest.stamp"
 echo "guest: $(($(stat -c %s "$out/guest.initramfs") >> 20)) MiB in $out/guest.initramfs"
 exit 0

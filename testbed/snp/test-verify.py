@@ -124,9 +124,14 @@ def make_transcript(report):
         ["host: kernel 6.12.0", "guest: begin",
          "guest: Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP",
          "guest: cpus 2", "guest: cpu 0 ran", "guest: cpu 1 ran",
-         f"guest: disk wrote {text}", f"guest: disk read {text}", "guest: rng virtio_rng.0"] +
+         f"guest: disk wrote {text}", f"guest: disk read {text}", "guest: rng virtio_rng.0",
+         f"guest: net sent {text}", f"guest: net received {text}", "guest: filled 100 MiB by 2 processors",
+         "guest: rebound 5 times: 3 devices", f"guest: disk reads still {text}",
+         "guest: filled again 99 MiB by 2 processors"] +
         [f"report: {report[at:at + 32].hex()}" for at in range(0, len(report), 32)] +
-        ["guest: end", "host: qemu's status 0", f"host: disk {text}", "host: kvm unloaded"])
+        ["guest: end", "host: qemu's status 0", f"host: disk {text}", f"host: net {text}",
+         "host: SEV-ES guests came and went, 3 times", "host: kvm unloaded", "host: leaked_pages 0",
+         "host: assigned_pages 0"])
 
 
 class Tests:
@@ -136,7 +141,7 @@ class Tests:
     def verify(self, transcript, nonce=NONCE):
         (self.work / "transcript").write_text(transcript)
         result = subprocess.run([sys.executable, HERE / "verify.py", "--vcpus", "2", "--nonce", nonce.hex(),
-                                 "--image", self.work, "--certs", self.work, self.work / "transcript"],
+                                 "--host", "ours", "--net", "--pressure", "--beside", "--image", self.work, "--certs", self.work, self.work / "transcript"],
                                 capture_output=True, text=True, check=False)
         return result.returncode, result.stdout + result.stderr
 
@@ -173,6 +178,15 @@ def main():
                 ("another thing read than written", "what it wrote", "disk read a6", "disk read a7"),
                 ("another thing on the host's disk", "so does the host", "host: disk a6", "host: disk a7"),
                 ("no random numbers", "random numbers", "guest: rng virtio_rng.0", ""),
+                ("another thing sent than received", "the host receives", "host: net a6", "host: net a7"),
+                ("another thing sent back", "gets it back", "received a6", "received a7"),
+                ("memory that changes", "what it wrote", "filled 100 MiB by 2 processors", "filled"),
+                ("memory that a conversion changes", "converted since", "again 99 MiB", "again"),
+                ("devices that stay away", "devices go and come", "5 times", "0 times"),
+                ("a disk that stays away", "works as before", "still a6", "still a7"),
+                ("no guests of SEV-ES", "SEV-ES came and went", ", 3 times", ", 0 times"),
+                ("a page given up", "had to be given up", "leaked_pages 0", "leaked_pages 1"),
+                ("a page that stays the guest's", "own count", "assigned_pages 0", "assigned_pages 2"),
                 ("a kernel that complains", "nothing to report", "guest: end", "guest: bad: BUG:\nguest: end"),
                 ("a VMM that fails", "ended well", "status 0", "status 1"),
                 ("a guest that stays", "unloaded", "host: kvm unloaded", ""),
