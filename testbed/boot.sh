@@ -57,6 +57,8 @@ while getopts k:i:l:t:a:c:m:dIeq:M: opt; do
 	*) exit 2 ;;
 	esac
 done
+# A node without a processor makes the kernel warn of its own workqueues
+[ "$cpus" -gt 1 ] || nodes=1
 [ -z "$output" ] || [ "$input" = /dev/null ] || die "-d does not go with -I"
 [ -f "$kernel" ] || die "no kernel: $kernel (make kernel builds it)"
 [ -f "$initramfs" ] || die "no initramfs: ${initramfs:-(-i is missing)}"

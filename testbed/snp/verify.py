@@ -242,8 +242,12 @@ def main():
               "all the while, guests of SEV-ES came and went")
     check("kvm unloaded" in host, "nothing keeps KVM from being unloaded")
     if args.host != "6.12":
-        check("leaked_pages 0" in host, "no page had to be given up")
-        check("assigned_pages 0" in host, "by the host's own count, it has all pages back")
+        check("after the guests, leaked_pages 0" in host, "no page had to be given up")
+        before, after = (found(rf"{when} the guests, assigned_pages (\d+)", host)
+                         for when in ("before", "after"))
+        check(before and after and before[1] == after[1],
+              "by the host's own count, it has all pages back",
+              f"{before and before[1]} assigned before, {after and after[1]} after")
 
     hexes = "".join(line[8:] for line in lines if re.fullmatch(r"report: [0-9a-f]{64}", line))
     report = bytes.fromhex(hexes)
