@@ -19,6 +19,7 @@ legible='
 function info(text) { print "[info] " text }
 function flush() { fflush() }
 { gsub(/\r|\033\[[0-9;=]*[A-Za-z]/, "") }
+/^# the measurement: / { info(substr($0, 3)); next }
 /^# rmp-audit: / { info("the emulator, of its reverse map table: " substr($0, 14)); next }
 /^# / { print substr($0, 3); flush(); next }
 /^host: / {
@@ -54,6 +55,10 @@ function flush() { fflush() }
 	next
 }
 /^run-guest: / { next }
+/BIOS-e820/ {
+	if (!map++) print "guest| ..."
+	next
+}
 /[^ ]/ { print "guest| " $0; flush() }
 END { print ""; print held + 0 " of " claims + 0 " claims held" }
 '

@@ -260,6 +260,7 @@ def main():
         digest = launch_digest((args.image / "OVMF.fd").read_bytes(), args.vcpus)
         check(report[0x90:0xc0] == digest, "its measurement is the one we compute",
               f"{report[0x90:0xc0].hex()}, not {digest.hex()}")
+        print(f"# the measurement: {digest.hex()}")
         if args.certs:
             check_signature(check, report, args.certs)
         else:
