@@ -85,7 +85,8 @@ mkdir -p "$kvm/kunit" "$root/testbed"
 # --- choose
 # Each name with its time limit and arguments, in the order of the Makefile
 kunit_modules() {
-	find "$kout/modroot" -name '*.ko' 2> /dev/null | while read -r ko; do
+	[ -d "$kout/modroot" ] || return 0
+	find "$kout/modroot" -name '*.ko' | while read -r ko; do
 		case ,$(modinfo -F depends "$ko"), in
 		*,kunit,*) echo "kunit/$(basename "$ko" .ko)" ;;
 		esac

@@ -73,7 +73,7 @@ END
 program good a-passes <<< 'exit 0'
 
 echo "TAP version 13"
-echo "1..24"
+echo "1..25"
 run good
 check "a passing test passes" says '^ok 1 .*extra/a-passes'
 check "a clean log passes" says '^ok 2 .*no report'
@@ -110,6 +110,10 @@ export APPEND
 run good x86_64/kvm_clock_test
 check "KVM is loaded when the TSC is calibrated" says '^ok 1 .*kvm_clock_test'
 unset APPEND
+
+RESULTS=$work/results "$here/run-tests.sh" --list base > "$work/out" 2>&1
+check "tests of SEV-SNP wait for a computer that has it" \
+	test "$(grep -cE '^x86_64/(sev_init2|snp_)' "$work/out")" -eq 0
 
 # Not built, but listed: it must not go unnoticed
 status=0

@@ -63,7 +63,7 @@ check-snp-host: tree qemu ## our kernel as an SEV-SNP host: the tests of SEV and
 	@testbed/snp/run-selftests.sh -k ours $(O) $(T)
 
 .PHONY: check-snp-debug
-check-snp-debug: tree qemu ## the same with KASAN, lockdep and the other checkers (T=pattern)
+check-snp-debug: tree qemu ## the same as check-snp-host with KASAN, lockdep, ... (T=pattern)
 	@testbed/snp/run-selftests.sh -k debug $(O) $(T)
 
 # O= options of testbed/snp/run-guest.sh: "-k debug", "-g 2 -b", ...
