@@ -73,12 +73,14 @@ mkdir -p "$results"
 results=$(cd "$results" && pwd)
 if [ -n "$tap" ]; then
 	# Each run's checks, and the plan in the end
-	say() { sed 's/^/# /'; }
+	say() { sed -u 's/^/# /'; }
 	echo "TAP version 13"
+	exec 4>&1
 else
 	say() { cat; }
+	exec 4>&2
 fi
-[ -n "${NO_BUILD:-}" ] || "$here/build.sh" -k "$kernel" guest 2>&1 | sed -u 's/^/# /' >&2
+[ -n "${NO_BUILD:-}" ] || "$here/build.sh" -k "$kernel" guest 2>&1 | sed -u 's/^/# /' >&4
 
 checks=(--host "$kernel")
 if [ -n "$network" ]; then
@@ -99,7 +101,7 @@ if [ -n "$beside" ]; then
 	*) program=x86_64/sev_init2_test subtests=(sev_es_guest sev_es_guest_version_1) ;;
 	esac
 	[ -n "${NO_BUILD:-}" ] ||
-		LINUX=$linux "$here/../build-selftests.sh" "$stout" "$program" 2>&1 | sed -u 's/^/# /' >&2
+		LINUX=$linux "$here/../build-selftests.sh" "$stout" "$program" 2>&1 | sed -u 's/^/# /' >&4
 	mkdir -p "$results/beside/oracle"
 	cp "$stout/bin/$program" "$results/beside/oracle/sev-es-test"
 	{
