@@ -57,9 +57,11 @@ stout=${SELFTESTS_OUT:-$top/build/selftests}
 results=${RESULTS:-$top/build/results/${name:-$config}}
 base_tests=${BASE_TESTS:-$here/base-tests}
 
-# Seconds for one test; memory: the search for leaks takes time for each page
+# Seconds for one test; memory: the search for leaks takes time for each page, but the
+# computer with SEV-SNP has its reverse map table above 4 GiB
 case $config in
-*debug) limit=${LIMIT:-400} memory=1G ;;
+debug) limit=${LIMIT:-400} memory=1G ;;
+snp-host+debug) limit=${LIMIT:-400} memory=3G ;;
 *) limit=${LIMIT:-120} memory=4G ;;
 esac
 
