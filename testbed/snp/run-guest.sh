@@ -94,10 +94,10 @@ fi
 if [ -n "$beside" ]; then
 	words+=" oracle.beside=1"
 	checks+=(--beside)
-	# A test of the host's kernel is the VMM of the SEV-ES guests; not all that it can do
-	# is for company: it wants all ASIDs, and has guests that give up
+	# A test of the host's kernel is the VMM of the SEV-ES guests; but not one that wants
+	# all ASIDs, or has guests that give up
 	case $kernel in
-	6.12) program=x86_64/sev_smoke_test subtests=() ;;
+	6.12) program=x86_64/sev_migrate_tests subtests=() ;;
 	*) program=x86_64/sev_init2_test subtests=(sev_es_guest sev_es_guest_version_1) ;;
 	esac
 	[ -n "${NO_BUILD:-}" ] ||
