@@ -5,6 +5,7 @@ What bench.sh has measured, as tables and as a chart.
 
 usage: bench-report.py DIR             print the tables, write table.* and bench.svg
        bench-report.py DIR --readme    put the tables into README.md as well
+       bench-report.py DIR --insist    a promise that is not kept is a failure
 
 DIR has ours.txt and, if two kernels were compared, peer.txt: "NAME VALUE UNIT" a
 line, with "-" for what could not be had and the reason in place of the unit.
@@ -46,6 +47,15 @@ TEXTS = [
     (r"vcpus_(\d+)_touch_(\d+)m_interleaved", "{0} vCPUs touch {1} MiB, page by page"),
     (r"slots_(\d+)_punch", "punch a page of a file with {0} slots"),
     (r"slots_(\d+)_convert", "make a page of it shared"),
+    (r"snp_accept_(\d+)m", "SNP guest accepts {0} MiB, in 2 MiB if it can"),
+    (r"snp_touch_(\d+)m", "touches them"),
+    (r"snp_return_(\d+)m", "and gives them back"),
+    (r"snp_accept_small_(\d+)m", "SNP guest accepts {0} MiB in 4 KiB"),
+    (r"snp_touch_small_(\d+)m", "touches them"),
+    (r"snp_return_small_(\d+)m", "and gives them back"),
+    (r"snp_launch_(\d+)m", "launch with {0} MiB of content"),
+    (r"snp_punch_(\d+)m", "punch them"),
+    (r"snp_boot_(\d+)m", "from the VMM's start to the guest's init, {0} MiB"),
 ]
 
 # What is promised: of our figure itself, in its unit ...
@@ -63,6 +73,9 @@ RELATIVE = [
     (r"pre_fault_256m", 0.15),
     (r"convert_4k", 0.95),
     (r"convert_2m", 0.6),
+    (r"snp_accept_64m", 0.1),
+    (r"snp_launch_64m", 1.0),
+    (r"snp_boot_512m", 0.8),
 ]
 # ... and of its ratio to another one of ours.
 AMONG = [
@@ -253,7 +266,7 @@ def put_into_readme(table):
 def main():
     args = [a for a in sys.argv[1:] if not a.startswith("-")]
     options = [a for a in sys.argv[1:] if a.startswith("-")]
-    if len(args) != 1 or options not in ([], ["--readme"]):
+    if len(args) != 1 or options not in ([], ["--readme"], ["--insist"]):
         sys.exit(__doc__.strip())
     where = args[0]
     ours = Results(os.path.join(where, "ours.txt"))
@@ -271,7 +284,8 @@ def main():
     else:
         unit = "Time, medians of %s" % ours.settings.get("repeat", "?")
     thp = re.search(r"\[(\w+)\]", ours.settings.get("thp", ""))
-    unit += "; transparent huge pages: %s" % (thp.group(1) if thp else "unknown")
+    if thp:
+        unit += "; transparent huge pages: %s" % thp.group(1)
 
     head = Head(["figure", "what"] + names + (["ratio"] if peer else []), (0, 1))
     table = list(rows(ours, peer))
@@ -299,8 +313,15 @@ def main():
         print("\nchart: %s" % os.path.relpath(os.path.join(where, "bench.svg"), TOP))
     else:
         print("\nno chart: gnuplot is missing")
-    if options:
+    if options == ["--readme"]:
         put_into_readme(marked)
+    if options == ["--insist"]:
+        broken = ["%s is %s, not at most %s" % (what, value, most)
+                  for what, value, most, met in promised if met != "yes"]
+        sys.stdout.flush()
+        for line in broken:
+            print("bench: MISSED: " + line, file=sys.stderr)
+        sys.exit(1 if broken else 0)
 
 
 if __name__ == "__main__":

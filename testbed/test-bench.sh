@@ -39,11 +39,19 @@ check() { # description, command...
 	refuses() {
 		! "$here/bench.sh" "$@"
 	}
+	snp_refuses() {
+		! "$here/snp/bench.sh" "$@"
+	}
+	insists() {
+		! "$here/bench-report.py" "$work/dir" --insist > /dev/null 2> "$work/out"
+	}
 }
 
 check 'the same files make the same initramfs' same_initramfs
 check 'an unknown option is refused' refuses --nonsense
 check 'so is a number that is none' refuses --repeat=two
+check 'the same for SEV-SNP' snp_refuses --nonsense
+check 'and a kernel that has no SEV-SNP guests' snp_refuses --peer=6.6
 
 mkdir "$work/dir"
 cat > "$work/dir/ours.txt" << 'END'
@@ -75,6 +83,21 @@ check 'one about the peer that is kept' says '^touch_cold_256m / peer +0\.150 +0
 check 'one that is not' says '^convert_2m / peer +0\.700 +0\.6 +NO$'
 check 'one that cannot be told' says '^pre_fault_256m / peer +- +0\.15 +-$'
 check 'one about our own figures' says '^slots_16384_punch / slots_16_punch +1\.100 +1\.1 +yes$'
+check 'what is not kept is a failure, if that is wanted' insists
+check 'and said' says '^bench: MISSED: convert_2m / peer is 0\.700, not at most 0\.6$'
+check 'so is what cannot be told' says '^bench: MISSED: pre_fault_256m / peer is -'
+
+cat > "$work/dir/ours.txt" << 'END'
+# kernel 6.1.0
+# cpus 1
+snp_accept_64m 9 ns
+END
+cat > "$work/dir/peer.txt" << 'END'
+# kernel 6.12.0
+# cpus 1
+snp_accept_64m 100 ns
+END
+check 'what is kept is none' "$here/bench-report.py" "$work/dir" --insist
 
 echo "1..$num"
 exit "$bad"

@@ -47,10 +47,11 @@ check-bench: tree ## that make bench reports what was measured
 
 # PEER=6.12 compares with Debian's linux-source-6.12, PEER_SRC= with another tree or
 # tarball. Instructions are counted, REPEAT= times (2) to see that it is the
-# same each time; WALL=1 takes the time instead, the median of REPEAT (5).
+# same each time; WALL=1 takes the time instead, the median of REPEAT (5). SNP=1
+# measures what SEV-SNP guests cost, in the emulated computer that has it.
 .PHONY: bench
-bench: tree ## what private memory costs, in instructions (PEER=6.12, WALL=1)
-	@testbed/bench.sh $(if $(WALL),--wall) $(if $(REPEAT),--repeat=$(REPEAT)) \
+bench: tree $(if $(SNP),qemu) ## what private memory costs, in instructions (PEER=6.12, WALL=1, SNP=1)
+	@testbed/$(if $(SNP),snp/)bench.sh $(if $(WALL),--wall) $(if $(REPEAT),--repeat=$(REPEAT)) \
 		$(if $(PEER),--peer='$(PEER)') $(if $(PEER_SRC),--peer-src='$(PEER_SRC)')
 
 .PHONY: check-snp
