@@ -907,8 +907,12 @@ static PSPStatus sev_cmd_guest_status(AMDPSPState *s, uint8_t *c)
     return PSP_SUCCESS;
 }
 
-/* Memory holds plaintext: what remains of the command is its checks */
-static PSPStatus sev_cmd_dbg(AMDPSPState *s, uint8_t *c)
+/*
+ * Memory holds plaintext: what remains of the commands is their checks.
+ * Decryption answers into a buffer like any other; encryption writes to the
+ * guest's memory.
+ */
+static PSPStatus sev_debug(AMDPSPState *s, uint8_t *c, bool decrypt)
 {
     hwaddr src = psp_pa(ldq_le_p(c + 8)), dst = psp_pa(ldq_le_p(c + 0x10));
     uint32_t len = ldl_le_p(c + 0x18), done, n;
@@ -931,16 +935,31 @@ static PSPStatus sev_cmd_dbg(AMDPSPState *s, uint8_t *c)
     if (src % 16 || dst % 16 || !psp_is_ram(src, len)) {
         return PSP_INVALID_ADDRESS;
     }
-    status = sev_check_memory(s, dst, len);
+    status = decrypt ? psp_check_output(s, dst, len) :
+                       sev_check_memory(s, dst, len);
     if (status) {
         return status;
     }
     for (done = 0; done < len && !status; done += n) {
         n = MIN(len - done, sizeof(page));
         psp_read_mem(src + done, page, n);
-        status = sev_write(s, dst + done, page, n);
+        if (decrypt) {
+            psp_write_mem(dst + done, page, n);
+        } else {
+            status = sev_write(s, dst + done, page, n);
+        }
     }
     return status;
+}
+
+static PSPStatus sev_cmd_dbg_decrypt(AMDPSPState *s, uint8_t *c)
+{
+    return sev_debug(s, c, true);
+}
+
+static PSPStatus sev_cmd_dbg_encrypt(AMDPSPState *s, uint8_t *c)
+{
+    return sev_debug(s, c, false);
 }
 
 /* -- migration: states only ------------------------------------------------ */
@@ -1015,8 +1034,8 @@ const PSPCommand sev_commands[] = {
     { 0x051, 0x04, WORK, "RECEIVE_UPDATE_DATA", sev_cmd_migrate },
     { 0x052, 0x04, WORK, "RECEIVE_UPDATE_VMSA", sev_cmd_migrate },
     { 0x053, 0x04, WORK, "RECEIVE_FINISH", sev_cmd_migrate },
-    { 0x060, 0x1c, WORK, "DBG_DECRYPT", sev_cmd_dbg },
-    { 0x061, 0x1c, WORK, "DBG_ENCRYPT", sev_cmd_dbg },
+    { 0x060, 0x1c, WORK, "DBG_DECRYPT", sev_cmd_dbg_decrypt },
+    { 0x061, 0x1c, WORK, "DBG_ENCRYPT", sev_cmd_dbg_encrypt },
 };
 const unsigned sev_num_commands = ARRAY_SIZE(sev_commands);
 

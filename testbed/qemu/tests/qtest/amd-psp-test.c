@@ -81,6 +81,7 @@ enum {
     SEND_START = 0x040,
     SEND_FINISH = 0x043,
     DBG_DECRYPT = 0x060,
+    DBG_ENCRYPT = 0x061,
     SNP_INIT = 0x081,
     SNP_PLATFORM_STATUS = 0x083,
     SNP_DF_FLUSH = 0x084,
@@ -379,8 +380,8 @@ static unsigned sev_mem(Machine *m, unsigned cmd, uint32_t handle,
     return psp(m, cmd, c, sizeof(c));
 }
 
-static unsigned sev_dbg(Machine *m, uint32_t handle, uint64_t src,
-                        uint64_t dst, uint32_t len)
+static unsigned sev_dbg(Machine *m, unsigned cmd, uint32_t handle,
+                        uint64_t src, uint64_t dst, uint32_t len)
 {
     uint8_t c[0x1c] = { 0 };
 
@@ -388,7 +389,7 @@ static unsigned sev_dbg(Machine *m, uint32_t handle, uint64_t src,
     stq_le_p(c + 8, src);
     stq_le_p(c + 0x10, dst);
     stl_le_p(c + 0x18, len);
-    return psp(m, DBG_DECRYPT, c, sizeof(c));
+    return psp(m, cmd, c, sizeof(c));
 }
 
 static void flush(Machine *m, unsigned cmd)
@@ -788,12 +789,14 @@ static void test_sev_guest(void)
     IS(sev_u32(m, SEND_START, h, 0), UNSUPPORTED);
     IS(sev_u32(m, SEND_FINISH, h, 0), INVALID_GUEST_STATE);
 
-    IS(sev_dbg(m, es, DATA, DATA + 64, 16), POLICY_FAILURE);
-    IS(sev_dbg(m, h, DATA, DATA + 64, 8), INVALID_LENGTH);
-    IS(sev_dbg(m, h, DATA, DATA, 64 * MiB + 16), INVALID_LENGTH);
-    IS(sev_dbg(m, h, DATA + 8, DATA + 64, 16), INVALID_ADDRESS);
-    IS(sev_dbg(m, h, DATA, DATA + 64, 16), OK);
-    IS(sev_dbg(m, h, DATA, LARGE, 16), INVALID_PAGE_STATE);
+    IS(sev_dbg(m, DBG_DECRYPT, es, DATA, DATA + 64, 16), POLICY_FAILURE);
+    IS(sev_dbg(m, DBG_DECRYPT, h, DATA, DATA + 64, 8), INVALID_LENGTH);
+    IS(sev_dbg(m, DBG_DECRYPT, h, DATA, DATA, 64 * MiB + 16), INVALID_LENGTH);
+    IS(sev_dbg(m, DBG_DECRYPT, h, DATA + 8, DATA + 64, 16), INVALID_ADDRESS);
+    IS(sev_dbg(m, DBG_DECRYPT, h, DATA, DATA + 64, 16), OK);
+    IS(sev_dbg(m, DBG_DECRYPT, h, DATA, LARGE, 16), INVALID_PAGE_STATE);
+    IS(sev_dbg(m, DBG_ENCRYPT, h, DATA, DATA + 64, 16), OK);
+    IS(sev_dbg(m, DBG_ENCRYPT, h, DATA, LARGE, 16), INVALID_PAGE_STATE);
 
     /* The end */
     IS(sev_u32(m, DECOMMISSION, h, 0), ACTIVE);
@@ -808,6 +811,44 @@ static void test_sev_guest(void)
     IS(sev_u32(m, DEACTIVATE, es, 0), OK);
     IS(sev_u32(m, DECOMMISSION, es, 0), OK);
     g_assert_cmpint(sev_state(m), ==, 1);
+    stop(m);
+}
+
+/* With SNP, decryption's destination is an answer, encryption's the guest's */
+static void test_sev_debug(void)
+{
+    const uint64_t fw = FW, guest = PAGE(0);
+    Machine *m = start("");
+    uint32_t h;
+
+    snp_up(m);
+    IS(sev_init(m, 0, 0, 0), OK);
+    flush(m, DF_FLUSH);
+    to_firmware(m, CMD);
+    h = sev_start(m, 0);
+    IS(sev_u32(m, ACTIVATE, h, MIN_SEV_ASID), OK);
+
+    fill(m, guest, 0x5a);
+    fill(m, DATA, 0x11);
+    fill(m, fw, 0x22);
+    fill(m, fw + 0x1000, 0x33);
+
+    IS(sev_dbg(m, DBG_DECRYPT, h, guest, DATA, 32), INVALID_PAGE_STATE);
+    g_assert_cmphex(qtest_readb(m->qts, DATA), ==, 0x11);
+    to_firmware(m, fw);
+    IS(sev_dbg(m, DBG_DECRYPT, h, guest, fw + 0xff0, 32), INVALID_PAGE_STATE);
+    g_assert_cmphex(qtest_readb(m->qts, fw + 0xff0), ==, 0x22);
+    IS(sev_dbg(m, DBG_DECRYPT, h, guest, fw + 0x10, 32), OK);
+    g_assert_cmphex(qtest_readb(m->qts, fw + 0x0f), ==, 0x22);
+    g_assert_cmphex(qtest_readb(m->qts, fw + 0x10), ==, 0x5a);
+    g_assert_cmphex(qtest_readb(m->qts, fw + 0x2f), ==, 0x5a);
+    g_assert_cmphex(qtest_readb(m->qts, fw + 0x30), ==, 0x22);
+
+    IS(sev_dbg(m, DBG_ENCRYPT, h, DATA, guest + 0x10, 32), OK);
+    g_assert_cmphex(qtest_readb(m->qts, guest + 0x0f), ==, 0x5a);
+    g_assert_cmphex(qtest_readb(m->qts, guest + 0x10), ==, 0x11);
+    to_pre_guest(m, PAGE(1), ASID, GPA);
+    IS(sev_dbg(m, DBG_ENCRYPT, h, DATA, PAGE(1), 32), INVALID_PAGE_STATE);
     stop(m);
 }
 
@@ -2095,7 +2136,7 @@ static void test_random(void)
             c[0] = cpu_to_le64(cmd < 0x80 ? handle : FW);
         }
         /* The processor's code and its mailbox are no place for results */
-        if (cmd == DBG_DECRYPT || cmd == DBG_DECRYPT + 1) {
+        if (cmd == DBG_DECRYPT || cmd == DBG_ENCRYPT) {
             c[2] |= cpu_to_le64(CMD);
         }
         /* A context for good, and no place for answers */
@@ -2136,6 +2177,7 @@ int main(int argc, char **argv)
     qtest_add_func("/amd-psp/reset", test_reset);
     qtest_add_func("/amd-psp/sev/platform", test_sev_platform);
     qtest_add_func("/amd-psp/sev/guest", test_sev_guest);
+    qtest_add_func("/amd-psp/sev/debug", test_sev_debug);
     qtest_add_func("/amd-psp/sev/keys", test_sev_keys);
     qtest_add_func("/amd-psp/snp/platform", test_snp_platform);
     qtest_add_func("/amd-psp/snp/launch", test_snp_launch);
