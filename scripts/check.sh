@@ -42,6 +42,8 @@ command_of() {
 	snp-host) echo "testbed/snp/run-selftests.sh -k ours" ;;
 	snp-host-1) echo "testbed/snp/run-selftests.sh -k ours -c 1 $snp_on_1" ;;
 	snp-guest) echo "testbed/snp/run-guest.sh -T -k ours -c 2 -v 2 -n -p" ;;
+	snp-failures) echo testbed/snp/run-failures.sh ;;
+	snp-ends) echo testbed/snp/run-ends.sh ;;
 	*) echo "check: no stage '$1'" >&2; return 1 ;;
 	esac
 }
@@ -55,7 +57,7 @@ for arg; do
 		groups+=(shell+tooling+series+qemu-tooling+qemu-series+bench+runner+lint base)
 		[ "$prefixes" = 0 ] || groups+=(prefixes qemu-prefixes)
 		groups+=(debug+debug-faults)
-		groups+=(snp+psp+verify snp-host+snp-guest snp-host-1)
+		groups+=(snp+psp+verify snp-host+snp-guest snp-host-1+snp-failures snp-ends)
 		;;
 	emulator) groups+=(snp+psp+verify) ;;
 	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;

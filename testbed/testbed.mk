@@ -67,6 +67,16 @@ check-snp-host: tree qemu ## our kernel as an SEV-SNP host: the tests of SEV and
 check-snp-debug: tree qemu ## the same as check-snp-host with KASAN, lockdep, ... (T=pattern)
 	@testbed/snp/run-selftests.sh -k debug $(O) $(T)
 
+# T= selects by name, see testbed/snp/failures/table and run-ends.sh
+.PHONY: check-snp-failures
+check-snp-failures: tree qemu ## our kernel when the firmware refuses, and as it comes to its end (T=names)
+ifeq ($(T),)
+	@testbed/snp/run-failures.sh
+	@testbed/snp/run-ends.sh
+else
+	@testbed/snp/run-failures.sh $(T)
+endif
+
 # O= options of testbed/snp/run-guest.sh: "-k debug", "-g 2 -b", ...
 .PHONY: check-snp-guest
 check-snp-guest: tree qemu ## a real SEV-SNP guest on our kernel, with network and under pressure
