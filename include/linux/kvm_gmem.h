@@ -13,6 +13,7 @@
 struct file;
 struct kvm_enable_cap;
 struct module;
+struct page;
 
 #ifdef CONFIG_KVM_PRIVATE_MEM
 
@@ -40,9 +41,31 @@ void kvm_gmem_unbind(struct kvm *kvm, struct kvm_memory_slot *slot);
 int kvm_gmem_get_pfn(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
 		     kvm_pfn_t *pfn, int *max_order);
 
+/**
+ * typedef kvm_gmem_fill_fn - give a page its first content
+ * @kvm: the VM
+ * @gfn: the page of the guest
+ * @pfn: its page of the host, which nobody else uses
+ * @src: userspace's page with the content for it, pinned; NULL if there is none
+ * @opaque: what the caller of kvm_gmem_populate() passed
+ *
+ * Context: the file's invalidate_lock and the folio are locked: no access to
+ * userspace's memory but to @src.  May sleep.
+ *
+ * Return: 0; on error, the page is as if it had never been touched, or, if that
+ * is impossible, marked as poisoned and up to date.
+ */
+typedef int (*kvm_gmem_fill_fn)(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
+				struct page *src, void *opaque);
+
+long kvm_gmem_populate(struct kvm *kvm, gfn_t gfn, void __user *src,
+		       bool write_src, long npages, kvm_gmem_fill_fn fill,
+		       void *opaque);
+
 /* What the architecture has to do for a page; see the implementations. */
 int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order);
 void kvm_arch_gmem_invalidate(kvm_pfn_t start, kvm_pfn_t end);
+void kvm_arch_gmem_drop_pfns(struct kvm *kvm, gfn_t start, gfn_t end);
 
 #else
 

@@ -61,7 +61,7 @@ for name in "${names[@]}"; do
 		;;
 	kexec-guest)
 		# The next kernel could not write to all of its memory
-		want=('pages still belong to guests or the firmware: no kexec, resetting') end=125
+		want=('pages of memory still belong to guests or the firmware: no kexec, resetting') end=125
 		;;
 	panic) want=('Kernel panic - not syncing: sysrq') end=125 ;;
 	crash)

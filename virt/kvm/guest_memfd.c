@@ -61,6 +61,7 @@
 #include <linux/interval_tree.h>
 #include <linux/kvm_host.h>
 #include <linux/magic.h>
+#include <linux/mm.h>
 #include <linux/mount.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
@@ -79,6 +80,12 @@
 
 /* How often a folio that somebody holds a reference to is tried to be split. */
 #define KVM_GMEM_SPLIT_TRIES	100
+
+/* How many pages are zeroed at a time: some ten microseconds. */
+#define KVM_GMEM_ZERO_BATCH	32
+
+/* How many pages of userspace are pinned, and copied, at a time. */
+#define KVM_GMEM_POPULATE_BATCH	32
 
 static bool gmem_huge_folios = true;
 module_param(gmem_huge_folios, bool, 0644);
@@ -152,6 +159,7 @@ static void kvm_gmem_unmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	kvm_mmu_invalidate_range_add(kvm, around.start, around.end);
+	kvm_arch_gmem_drop_pfns(kvm, range.start, range.end);
 
 	range.may_block = may_block;
 	idx = srcu_read_lock(&kvm->srcu);
@@ -284,15 +292,18 @@ static struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index,
 static void kvm_gmem_zero_folio(struct folio *folio)
 {
 	long i, nr = folio_nr_pages(folio);
+	bool poisoned;
 
 	if (folio_test_uptodate(folio))
 		return;
 
+	/* Nobody gets those that are. */
+	poisoned = nr == 1 || PageHasHWPoisoned(&folio->page);
 	for (i = 0; i < nr; i++) {
-		/* Nobody gets that one. */
-		if (!PageHWPoison(folio_page(folio, i)))
+		if (!poisoned || !PageHWPoison(folio_page(folio, i)))
 			clear_highpage(folio_page(folio, i));
-		cond_resched();
+		if (!(i % KVM_GMEM_ZERO_BATCH))
+			cond_resched();
 	}
 	folio_mark_uptodate(folio);
 }
@@ -472,6 +483,163 @@ out_file:
 	fput(file);
 	return r;
 }
+EXPORT_SYMBOL_GPL(kvm_gmem_get_pfn);
+
+/*
+ * A small folio for a page index, locked and with a reference.  fallocate() may
+ * have left a huge one, which is split.  invalidate_lock is held for write.
+ */
+static struct folio *kvm_gmem_get_small_folio(struct inode *inode, pgoff_t index)
+{
+	struct folio *folio;
+	int r;
+
+	folio = filemap_lock_folio(inode->i_mapping, index);
+	if (!folio)
+		return kvm_gmem_add_folio(inode, index, 0);
+	if (!folio_test_large(folio))
+		return folio;
+
+	folio_unlock(folio);
+	folio_put(folio);
+	r = kvm_gmem_split_at(inode, index) ?:
+	    kvm_gmem_split_at(inode, index + 1);
+	return r ? ERR_PTR(r) : kvm_gmem_get_folio(inode, index, index, index);
+}
+
+/* The page of one gfn, for kvm_gmem_populate().  invalidate_lock is held. */
+static int kvm_gmem_populate_one(struct kvm *kvm, struct inode *inode,
+				 struct kvm_memory_slot *slot, gfn_t gfn,
+				 struct page *src, kvm_gmem_fill_fn fill,
+				 void *opaque)
+{
+	pgoff_t index = gfn - slot->base_gfn + slot->gmem.node.start;
+	struct folio *folio;
+	int r;
+
+	if (!kvm_mem_is_private(kvm, gfn))
+		return -EINVAL;
+
+	/* Content comes page by page. */
+	folio = kvm_gmem_get_small_folio(inode, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	r = -EHWPOISON;
+	if (PageHWPoison(folio_page(folio, 0)))
+		goto out;
+
+	/* The guest, or somebody on its behalf, has it. */
+	r = -EEXIST;
+	if (folio_test_uptodate(folio))
+		goto out;
+
+	if (!src)
+		clear_highpage(folio_page(folio, 0));
+	r = fill(kvm, gfn, folio_pfn(folio), src, opaque);
+	if (!r)
+		folio_mark_uptodate(folio);
+out:
+	folio_unlock(folio);
+	folio_put(folio);
+	return r;
+}
+
+/* The pages of a few gfns.  Return: how many, and why not all in @err. */
+static long kvm_gmem_populate_some(struct kvm *kvm, struct inode *inode,
+				   struct kvm_memory_slot *slot, gfn_t gfn,
+				   struct page **src, long npages,
+				   kvm_gmem_fill_fn fill, void *opaque, int *err)
+{
+	struct address_space *mapping = inode->i_mapping;
+	long i;
+
+	/* For write: nobody else allocates what is looked at here. */
+	*err = down_write_killable(&mapping->invalidate_lock);
+	if (*err)
+		return 0;
+
+	for (i = 0; i < npages; i++) {
+		*err = -EINTR;
+		if (signal_pending(current))
+			break;
+		*err = kvm_gmem_populate_one(kvm, inode, slot, gfn + i,
+					     src ? src[i] : NULL, fill, opaque);
+		if (*err)
+			break;
+		cond_resched();
+	}
+	filemap_invalidate_unlock(mapping);
+	return i;
+}
+
+/**
+ * kvm_gmem_populate() - give private pages their first content
+ * @kvm: the VM
+ * @gfn: the first page of the guest
+ * @src: userspace's content for them, page aligned; NULL: zeroes
+ * @write_src: @fill may write to the pages of @src
+ * @npages: how many; one or more
+ * @fill: called for each page, which is zeroed if there is no @src
+ * @opaque: passed to @fill
+ *
+ * The source's pages are pinned, a few at a time, before the file is locked:
+ * to find them can take as long as userspace likes.
+ *
+ * Context: slots_lock held.  May sleep.
+ *
+ * Return: how many pages it did, which is less than @npages after a signal or an
+ * error; or, if it is none: -EINVAL if a page is not private or its memslot has
+ * no file, -EEXIST if the guest has it already, -EFAULT if @src cannot be read,
+ * -EINTR, -ENOMEM, -EHWPOISON, or what @fill says.
+ */
+long kvm_gmem_populate(struct kvm *kvm, gfn_t gfn, void __user *src,
+		       bool write_src, long npages, kvm_gmem_fill_fn fill,
+		       void *opaque)
+{
+	struct page *pages[KVM_GMEM_POPULATE_BATCH];
+	unsigned long addr = (unsigned long)src;
+	struct kvm_memory_slot *slot;
+	long nr, some, done = 0;
+	struct file *file;
+	int r = 0;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	slot = gfn_to_memslot(kvm, gfn);
+	if (!slot || !kvm_slot_has_gmem(slot))
+		return -EINVAL;
+
+	/* None if it is about to be released. */
+	file = kvm_gmem_get_file(slot);
+	if (!file)
+		return -EFAULT;
+
+	npages = min_t(u64, npages, slot->base_gfn + slot->npages - gfn);
+
+	while (!r && done < npages) {
+		nr = min_t(long, npages - done, KVM_GMEM_POPULATE_BATCH);
+		if (src) {
+			nr = pin_user_pages_fast(addr + done * PAGE_SIZE, nr,
+						 write_src ? FOLL_WRITE : 0,
+						 pages);
+			if (nr <= 0) {
+				r = nr ?: -EFAULT;
+				break;
+			}
+		}
+		some = kvm_gmem_populate_some(kvm, file_inode(file), slot,
+					      gfn + done, src ? pages : NULL,
+					      nr, fill, opaque, &r);
+		if (src)
+			unpin_user_pages_dirty_lock(pages, nr, write_src);
+		done += some;
+	}
+
+	fput(file);
+	return done ?: r;
+}
+EXPORT_SYMBOL_GPL(kvm_gmem_populate);
 
 /* All or nothing: what can fail comes first. */
 static long kvm_gmem_punch_hole(struct inode *inode, loff_t offset, loff_t len)
@@ -1006,6 +1174,12 @@ void kvm_gmem_unbind(struct kvm *kvm, struct kvm_memory_slot *slot)
 	interval_tree_remove(&slot->gmem.node, &gmem->bindings);
 	spin_unlock(&gmem->lock);
 	rcu_assign_pointer(slot->gmem.file, NULL);
+
+	/* From now on nobody knows which gfns to tell if pages leave. */
+	KVM_MMU_LOCK(kvm);
+	kvm_arch_gmem_drop_pfns(kvm, slot->base_gfn,
+				slot->base_gfn + slot->npages);
+	KVM_MMU_UNLOCK(kvm);
 	filemap_invalidate_unlock(inode->i_mapping);
 }
 

@@ -76,6 +76,7 @@ bool kvm_mem_is_private(struct kvm *kvm, gfn_t gfn)
 	       kvm_mem_attr_store_get(&kvm->mem_attrs, gfn) &
 		KVM_MEMORY_ATTRIBUTE_PRIVATE;
 }
+EXPORT_SYMBOL_GPL(kvm_mem_is_private);
 
 /**
  * kvm_mem_range_is_private() - are all pages of a range private, or all shared?
@@ -95,6 +96,7 @@ bool kvm_mem_range_is_private(struct kvm *kvm, gfn_t start, gfn_t end,
 	return kvm_mem_attr_store_uniform(&kvm->mem_attrs, start, end, private ?
 					  KVM_MEMORY_ATTRIBUTE_PRIVATE : 0);
 }
+EXPORT_SYMBOL_GPL(kvm_mem_range_is_private);
 
 /* Is any of the range in a memslot? */
 static bool kvm_mem_attr_has_slot(struct kvm *kvm, gfn_t start, gfn_t end)

@@ -85,7 +85,8 @@ long kvm_arch_vcpu_pre_fault_memory(struct kvm_vcpu *vcpu, gpa_t gpa, u64 size)
 	u64 next;
 	int r;
 
-	if (!tdp_enabled || is_guest_mode(vcpu))
+	if (!tdp_enabled || is_guest_mode(vcpu) ||
+	    !vcpu->kvm->arch.pre_fault_allowed)
 		return -EOPNOTSUPP;
 
 	r = kvm_mmu_pre_fault_page(vcpu, gpa, &level);

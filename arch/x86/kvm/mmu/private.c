@@ -18,10 +18,11 @@
 
 #include "mmu.h"
 #include "mmu_internal.h"
+#include "spte.h"
 #include "tdp_mmu.h"
 
 /*
- * Both hooks of the architecture are optional; a software-protected VM has
+ * All hooks of the architecture are optional; a software-protected VM has
  * nothing to do in them.
  */
 
@@ -58,6 +59,23 @@ int kvm_arch_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
 void kvm_arch_gmem_invalidate(kvm_pfn_t start, kvm_pfn_t end)
 {
 	static_call_cond(kvm_x86_gmem_invalidate)(start, end);
+}
+
+/**
+ * kvm_arch_gmem_drop_pfns() - private pages may leave, or change their gfns
+ * @kvm: the VM
+ * @start: first gfn
+ * @end: gfn past the last one
+ *
+ * For what the guest uses without a mapping, by a pfn that has been looked up
+ * before: on return it is not in use, and will be looked up again.  As with
+ * faults, the invalidation sequence tells if that has to wait.
+ *
+ * Context: mmu_lock held for write.
+ */
+void kvm_arch_gmem_drop_pfns(struct kvm *kvm, gfn_t start, gfn_t end)
+{
+	static_call_cond(kvm_x86_gmem_drop_pfns)(kvm, start, end);
 }
 
 static u8 kvm_mmu_order_to_level(int order)
@@ -237,6 +255,60 @@ void kvm_arch_split_mappings(struct kvm *kvm, struct kvm_gfn_range *range)
 	if (range->end & mask && (last != first || !(range->start & mask)))
 		kvm_mmu_split_mapping(kvm, range->slot, range->end - 1);
 }
+
+static bool kvm_mmu_maps_huge(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	u64 sptes[PT64_ROOT_MAX_LEVEL + 1];
+	int leaf, root;
+
+	kvm_tdp_mmu_walk_lockless_begin();
+	leaf = kvm_tdp_mmu_get_walk(vcpu, gfn_to_gpa(gfn), sptes, &root);
+	kvm_tdp_mmu_walk_lockless_end();
+
+	return leaf > PG_LEVEL_4K && is_shadow_present_pte(sptes[leaf]);
+}
+
+/**
+ * kvm_mmu_split_private() - map a private page by a small entry
+ * @vcpu: the vCPU that found it mapped by a huge one, maybe
+ * @gfn: the page of the guest
+ *
+ * If the split fails nothing of the huge page is mapped any more.
+ *
+ * Context: kvm->srcu held, no spinning lock; the TDP MMU is in use.
+ *
+ * Return: true if there was a huge mapping, which is gone now.
+ */
+bool kvm_mmu_split_private(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	gfn_t pages = KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
+	struct kvm_gfn_range range = { .may_block = true };
+	struct kvm *kvm = vcpu->kvm;
+	bool huge = false;
+
+	/* vCPUs that fault on the same huge page come here one after another. */
+	if (!kvm_mmu_maps_huge(vcpu, gfn))
+		return false;
+
+	write_lock(&kvm->mmu_lock);
+	range.slot = gfn_to_memslot(kvm, gfn);
+	if (!range.slot || !kvm_mmu_maps_huge(vcpu, gfn))
+		goto out;
+
+	huge = true;
+	if (kvm_tdp_mmu_try_split_huge_pages(kvm, range.slot, gfn, gfn + 1,
+					     PG_LEVEL_4K, false)) {
+		range.start = max(gfn & ~(pages - 1), range.slot->base_gfn);
+		range.end = min((gfn & ~(pages - 1)) + pages,
+				range.slot->base_gfn + range.slot->npages);
+		kvm_unmap_gfn_range(kvm, &range);
+	}
+	kvm_flush_remote_tlbs(kvm);
+out:
+	write_unlock(&kvm->mmu_lock);
+	return huge;
+}
+EXPORT_SYMBOL_GPL(kvm_mmu_split_private);
 
 /**
  * kvm_mmu_private_max_level() - limit the size of a mapping by the attributes
