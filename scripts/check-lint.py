@@ -17,8 +17,9 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LINUX = os.path.join(TOP, "build", "linux")
 OUT = os.path.join(TOP, "build", "kernel", "lint")
-# The test kernel's configuration, but warnings are collected, not fatal, and
+# The test kernels' configurations, but warnings are collected, not fatal, and
 # everything of ours is on.
+FRAGMENTS = ("base", "snp-host")
 CONFIG = """
 # CONFIG_KVM_WERROR is not set
 # CONFIG_WERROR is not set
@@ -73,16 +74,21 @@ def target(path):
 
 
 def configure():
-    lines = []
-    with open(os.path.join(TOP, "testbed", "configs", "base.config"),
-              encoding="utf-8") as f:
-        lines = f.read().splitlines()
-    ours = set(re.findall(r"CONFIG_\w+", CONFIG))
-    lines = [t for t in lines if not ours & set(re.findall(r"^(?:# )?(CONFIG_\w+)", t))]
+    # What comes later wins
+    chosen = {}
+    texts = []
+    for name in FRAGMENTS:
+        with open(os.path.join(TOP, "testbed", "configs", name + ".config"),
+                  encoding="utf-8") as f:
+            texts.append(f.read())
+    for line in "\n".join(texts + [CONFIG]).splitlines():
+        m = re.match(r"(?:# )?(CONFIG_\w+)(?:=| is not set$)", line)
+        if m:
+            chosen[m.group(1)] = line
     os.makedirs(OUT, exist_ok=True)
     want = os.path.join(OUT, "wanted.config")
     with open(want, "w", encoding="utf-8") as f:
-        f.write("\n".join(lines) + CONFIG)
+        f.write("\n".join(chosen.values()) + "\n")
     return kmake("KCONFIG_ALLCONFIG=" + want, "allnoconfig")
 
 

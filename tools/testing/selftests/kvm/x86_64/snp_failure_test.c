@@ -476,7 +476,7 @@ SUBTEST(firmware_refuses)
 }
 
 /* For whoever wants to see what becomes of a host with a guest on it */
-static void __noreturn stay(void)
+static void __noreturn be_there(void)
 {
 	enum step step;
 
@@ -492,6 +492,6 @@ int main(int argc, char *argv[])
 {
 	require_sev_type(KVM_X86_SNP_VM);
 	if (argc == 2 && !strcmp(argv[1], "--stay"))
-		stay();
+		be_there();
 	subtest_main(argc, argv);
 }

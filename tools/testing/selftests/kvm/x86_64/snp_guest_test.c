@@ -1066,7 +1066,7 @@ SUBTEST(ap_vmsa_punched)
 }
 
 /* Pages that could not be taken back; on the machine that the test runs on. */
-static long leaked_pages(void)
+static long nr_leaked_pages(void)
 {
 	static const char *const path = "/sys/kernel/debug/x86/rmp/leaked_pages";
 	FILE *file = fopen(path, "r");
@@ -1094,7 +1094,7 @@ static void assert_ap_fails(pthread_t thread)
 /* The same while the AP runs, which has its VMSA in use then. */
 SUBTEST(ap_vmsa_punched_while_it_runs)
 {
-	long leaked = leaked_pages();
+	long leaked = nr_leaked_pages();
 	struct timespec start, end;
 	pthread_t thread;
 	int i;
@@ -1113,7 +1113,7 @@ SUBTEST(ap_vmsa_punched_while_it_runs)
 			(end.tv_sec - start.tv_sec) * 1000000 +
 			(end.tv_nsec - start.tv_nsec) / 1000);
 		assert_ap_fails(thread);
-		ASSERT_EQ(leaked_pages(), leaked);
+		ASSERT_EQ(nr_leaked_pages(), leaked);
 		sev_agent_do(agent, SEV_NOP, 0, 0, 0);
 		sev_vm_free(sev);
 	}
@@ -1122,7 +1122,7 @@ SUBTEST(ap_vmsa_punched_while_it_runs)
 /* The memslot goes: nobody could tell the AP any more if the page did. */
 SUBTEST(ap_vmsa_unbound_while_it_runs)
 {
-	long leaked = leaked_pages();
+	long leaked = nr_leaked_pages();
 	pthread_t thread;
 
 	setup_ap();
@@ -1134,7 +1134,7 @@ SUBTEST(ap_vmsa_unbound_while_it_runs)
 	vm_mem_region_delete(vm, SLOT);
 	assert_ap_fails(thread);
 	ASSERT_EQ(guest_memfd_punch(fd, VMSA - GPA, PAGE_SIZE), 0);
-	ASSERT_EQ(leaked_pages(), leaked);
+	ASSERT_EQ(nr_leaked_pages(), leaked);
 	sev_agent_do(agent, SEV_NOP, 0, 0, 0);
 	sev_vm_free(sev);
 }
@@ -1149,7 +1149,7 @@ static void *split_in_thread(void *arg)
 /* It leaves while a guest's processor splits it: nothing of it may be lost. */
 SUBTEST(punch_while_it_is_split)
 {
-	long leaked = leaked_pages();
+	long leaked = nr_leaked_pages();
 	pthread_t thread;
 	int i;
 
@@ -1165,7 +1165,7 @@ SUBTEST(punch_while_it_is_split)
 		pthread_join(thread, NULL);
 		ASSERT_EQ(guest_memfd_punch(fd, 0, HUGE_SIZE), 0);
 	}
-	ASSERT_EQ(leaked_pages(), leaked);
+	ASSERT_EQ(nr_leaked_pages(), leaked);
 	sev_vm_free(sev);
 }
 

@@ -100,8 +100,8 @@
 #define PSC_2M				BIT_ULL(56)
 #define PSC_ENTRY(_gpa, _op)		((_gpa) | (uint64_t)(_op) << 52)
 #define PSC_MAX_ENTRIES			253
-#define PSC_ERR_HEADER			(1ull << 32 | 1)
-#define PSC_ERR_ENTRY			(1ull << 32 | 2)
+#define PSC_ERR_HEADER			0x100000001ull
+#define PSC_ERR_ENTRY			0x100000002ull
 #define PSC_ERR_GENERIC			(0x100ull << 32)
 
 /* Offsets in the GHCB */

@@ -409,7 +409,7 @@ typedef void (*range_fn)(struct sev_vm *sev, uint64_t gpa, void *hva,
 			 uint64_t size);
 
 /* Call @fn for each contiguous range of slot 0 that is private and used. */
-static void for_each_range(struct sev_vm *sev, range_fn fn)
+static void call_for_ranges(struct sev_vm *sev, range_fn fn)
 {
 	uint64_t gfn, end;
 
@@ -499,7 +499,7 @@ void snp_launch_update_slot0(struct sev_vm *sev,
 			     void (*done)(uint64_t gpa, void *page))
 {
 	update_done = done;
-	for_each_range(sev, snp_update_range);
+	call_for_ranges(sev, snp_update_range);
 }
 
 static void snp_launch(struct sev_vm *sev)
@@ -539,7 +539,7 @@ static void sev_launch(struct sev_vm *sev)
 
 	sev_cmd(sev, KVM_SEV_LAUNCH_START, &start);
 	vm_ioctl(sev->vm, KVM_MEMORY_ENCRYPT_REG_REGION, &region);
-	for_each_range(sev, sev_update_range);
+	call_for_ranges(sev, sev_update_range);
 	if (es)
 		sev_cmd(sev, KVM_SEV_LAUNCH_UPDATE_VMSA, NULL);
 
@@ -646,7 +646,7 @@ void sev_agent_boot(struct sev_agent *agent)
 	int rc = sev_agent_resume(agent);
 	struct kvm_run *run = agent->vcpu->run;
 
-	TEST_ASSERT(!rc, "vCPU %u does not start: rc %d, exit reason %s (memory fault at 0x%llx flags 0x%llx)",
+	TEST_ASSERT(!rc, "vCPU %u does not start: rc %d, %s (memory fault at 0x%llx 0x%llx)",
 		    agent->vcpu->id, rc, exit_reason_str(run->exit_reason),
 		    run->memory_fault.gpa, run->memory_fault.flags);
 }
