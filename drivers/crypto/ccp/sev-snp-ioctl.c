@@ -29,6 +29,7 @@ static struct sev_device *snp_ioctl_device(void)
 {
 	struct sev_device *sev = psp_master ? psp_master->sev_data : NULL;
 
+	lockdep_assert_held(&sev_cmd_mutex);
 	return sev && sev->snp ? sev : NULL;
 }
 

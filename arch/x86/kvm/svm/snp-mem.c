@@ -181,6 +181,18 @@ int snp_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
 }
 
 /*
+ * Lines with the guest's key; nothing else flushes them.  A page that is poisoned
+ * is out of use for ever, and may be in no mapping of the kernel any more.
+ */
+static void snp_flush_pages(kvm_pfn_t pfn, u64 nr)
+{
+	for (; nr; nr--, pfn++) {
+		if (!PageHWPoison(pfn_to_page(pfn)))
+			clflush_cache_range(pfn_to_kaddr(pfn), PAGE_SIZE);
+	}
+}
+
+/*
  * Make a page the host's, or all of the huge one that begins here.  A vCPU that
  * has found it before it left may still split its entry, once.
  *
@@ -216,8 +228,7 @@ out:
 	if (r)
 		rmp_leak_pages(pfn, nr);
 	else
-		/* Lines with the guest's key; nothing else flushes them. */
-		clflush_cache_range(pfn_to_kaddr(pfn), nr << PAGE_SHIFT);
+		snp_flush_pages(pfn, nr);
 	return nr;
 }
 

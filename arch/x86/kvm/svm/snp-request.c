@@ -17,6 +17,9 @@
 
 #include "snp.h"
 
+/* For the upper half of SW_EXITINFO2: the guest may try again; 56421, 4.1.7 */
+#define SNP_REQUEST_BUSY	(2ULL << 32)
+
 /**
  * snp_free_requests() - undo snp_init_requests()
  * @kvm: the VM
@@ -87,9 +90,14 @@ int snp_guest_request(struct vcpu_svm *svm, gpa_t req, gpa_t resp)
 	cmd.req_paddr = __psp_pa(sev->snp_request);
 	cmd.res_paddr = __psp_pa(sev->snp_response);
 	r = sev_do_cmd(SEV_CMD_SNP_GUEST_REQUEST, &cmd, &error);
-	/* Not the firmware's verdict, but no firmware: the guest cannot go on. */
-	if (r && (!error || error == -1))
+	/*
+	 * Not the firmware's verdict, but no firmware.  If the vCPU is run again
+	 * nevertheless, it must not take this for an answer: it can try again.
+	 */
+	if (r && (!error || error == -1)) {
+		ghcb_set_sw_exit_info_2(svm->sev_es.ghcb, SNP_REQUEST_BUSY);
 		goto out;
+	}
 
 	if (kvm_write_guest(kvm, resp, sev->snp_response, PAGE_SIZE)) {
 		r = snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);

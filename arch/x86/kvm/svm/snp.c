@@ -390,9 +390,9 @@ static int snp_finish(struct kvm *kvm, struct kvm_sev_cmd *argp,
 		cmd.id_block_en = 1;
 		cmd.id_block_paddr = __sme_pa(id_block);
 		cmd.id_auth_paddr = __sme_pa(id_auth);
-		cmd.auth_key_en = params->auth_key_en;
+		cmd.auth_key_en = !!params->auth_key_en;
 	}
-	cmd.vcek_disabled = params->vcek_disabled;
+	cmd.vcek_disabled = !!params->vcek_disabled;
 	memcpy(cmd.host_data, params->host_data, sizeof(params->host_data));
 
 	/* What has been measured of them cannot be taken back. */
