@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# TAP: every prefix of the series builds, with the base configuration. At each
-# one the objects are compiled that the series touches anywhere: KVM, and the
-# files of mm and lib; the whole kernel, which takes minutes, is built for the
-# last only. It goes on in build/kernel/prefixes, from a tree of its own, from
+# TAP: every prefix of the series builds, with the configuration of a host of
+# SEV-SNP guests on top of the base's. At each one the objects are compiled that the
+# series touches anywhere: KVM, the security processor's driver, and files here and
+# there; the whole kernel, which takes minutes, is built for the last only. It goes on in build/kernel/prefixes, from a tree of its own, from
 # one prefix to the next; a prefix that has been built with this configuration is
 # not built again ("make clean" forgets).
 set -eu
@@ -27,10 +27,12 @@ head=$(scripts/patchqueue.py head)
 out=$top/build/kernel/prefixes
 mkdir -p "$out"
 
-# What to compile: directories with a Makefile of their own for KVM, else files.
+# What to compile: directories with a Makefile of their own where there are new files,
+# else files.
 touched=$(git -C build/linux diff --diff-filter=M --name-only "$base" "$head" -- '*.c' |
-	grep -vE '^(arch/x86/kvm|virt/kvm|tools|samples)/' | sed 's/\.c$/.o/')
+	grep -vE '^(arch/x86/kvm|virt/kvm|drivers/crypto/ccp|tools|samples)/' | sed 's/\.c$/.o/')
 mapfile -t targets <<<"arch/x86/kvm/
+drivers/crypto/ccp/
 $touched"
 
 cc=gcc
@@ -42,11 +44,15 @@ kmake() {
 	make -s -C "$wt" O="$out" ARCH=x86_64 CC="$cc" HOSTCC="$cc" LOCALVERSION= "$@"
 }
 build_prefix() {
-	kmake KCONFIG_ALLCONFIG="$top/testbed/configs/base.config" allnoconfig &&
-		kmake -j"$(nproc)" "${targets[@]}"
+	local rmp=()
+	[ ! -d "$wt/arch/x86/virt/svm" ] || rmp=(arch/x86/virt/svm/)
+	# What comes later wins
+	cat testbed/configs/{base,snp-host}.config > "$out/wanted.config"
+	kmake KCONFIG_ALLCONFIG="$out/wanted.config" allnoconfig &&
+		kmake -j"$(nproc)" "${targets[@]}" "${rmp[@]}"
 }
 
-tool=$(cat testbed/configs/base.config testbed/build-kernel.sh scripts/check-prefixes.sh
+tool=$(cat testbed/configs/{base,snp-host}.config testbed/build-kernel.sh scripts/check-prefixes.sh
 	gcc --version | head -n 1)
 
 total=$(wc -l <<<"$list")
@@ -63,8 +69,8 @@ while read -r commit name; do
 	if [ "$commit" = "$head" ] &&
 		[ "$(git -C build/linux rev-parse HEAD)" = "$head" ] &&
 		[ -z "$(git -C build/linux status --porcelain -uno)" ]; then
-		# the whole series: that is the base kernel, built already or soon
-		build=(testbed/build-kernel.sh base)
+		# the whole series: that is the host's kernel, built already or soon
+		build=(testbed/build-kernel.sh snp-host)
 	else
 		if ! git -C "$wt" cat-file -e "$commit" 2>/dev/null; then
 			rm -rf "$wt"
