@@ -1139,6 +1139,43 @@ SUBTEST(ap_vmsa_unbound_while_it_runs)
 	sev_vm_free(sev);
 }
 
+/* The memslot comes back, and with it the VMSA. */
+SUBTEST(ap_vmsa_bound_again)
+{
+	setup_ap();
+	make_vmsa(VMSA);
+	ap_creation(NAE_AP_CREATE, VMSA);
+	ASSERT_EQ(ap_run(), 0);
+
+	vm_mem_region_delete(vm, SLOT);
+	ASSERT_EQ(sev_agent_start(ap, SEV_NOP, 0, 0, 0), KVM_EXIT_FAIL_ENTRY);
+	ASSERT_EQ(sev_agent_resume(ap), KVM_EXIT_FAIL_ENTRY);
+
+	vm_mem_region_add_private(vm, GPA, SLOT, SIZE / PAGE_SIZE, fd, 0);
+	ASSERT_EQ(sev_agent_resume(ap), 0);
+	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+	sev_vm_free(sev);
+}
+
+/* A processor that nobody has measured: the guest brings its state. */
+SUBTEST(ap_create_late_vcpu)
+{
+	struct sev_agent late;
+
+	setup_ap();
+	late = *ap;
+	late.vcpu = __vm_vcpu_add(vm, 3);
+	vcpu_init_cpuid(late.vcpu, kvm_get_supported_cpuid());
+	make_vmsa(VMSA);
+
+	ap = &late;
+	ap_creation(NAE_AP_CREATE, VMSA);
+	ASSERT_EQ(ap_run(), 0);
+	ASSERT_EQ(ap_starts(), 1ul);
+	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+	sev_vm_free(sev);
+}
+
 /* Accept a huge page in small ones, which splits it. */
 static void *split_in_thread(void *arg)
 {

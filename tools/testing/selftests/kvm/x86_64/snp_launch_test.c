@@ -5,6 +5,9 @@
  * measured, and reports to the guest, is what was asked for.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+
 #include "test_util.h"
 #include "kvm_util.h"
 #include "processor.h"
@@ -562,6 +565,45 @@ SUBTEST(id_block_bad)
 
 	id_launch(SNP_POLICY | SNP_POLICY_DEBUG, 0x1d);
 	assert_fw(id_finish(false), SEV_FW_POLICY_FAILURE);
+	sev_vm_free(sev);
+}
+
+static void do_nothing(int sig)
+{
+}
+
+static void *run_in_thread(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+
+	/* It waits for somebody to start it. */
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && (errno == EINTR || errno == EAGAIN),
+		    "KVM_RUN: errno %d", errno);
+	return NULL;
+}
+
+/* None of the vCPUs may run while its state is taken. */
+SUBTEST(finish_busy)
+{
+	struct kvm_mp_state stopped = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
+	struct sigaction action = { .sa_handler = do_nothing };
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+
+	setup_started();
+	vm_create_irqchip(sev->vm);
+	vcpu = __vm_vcpu_add(sev->vm, 1);
+	vcpu_mp_state_set(vcpu, &stopped);
+	sigaction(SIGUSR1, &action, NULL);
+	ASSERT_EQ(pthread_create(&thread, NULL, run_in_thread, vcpu), 0);
+	/* Time enough to get there */
+	usleep(500000);
+	assert_err(finish(), EBUSY);
+
+	vcpu->run->immediate_exit = 1;
+	pthread_kill(thread, SIGUSR1);
+	pthread_join(thread, NULL);
+	assert_err(finish(), 0);
 	sev_vm_free(sev);
 }
 
