@@ -131,7 +131,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{bin,dev,proc,sys}
 cp "$(command -v busybox)" "$work/bin/busybox"
 for applet in sh mount dmesg sed cut cat nproc taskset dd sha256sum sync uname grep poweroff \
-	      head wc ifconfig; do
+	      head wc ifconfig stty; do
 	ln -s busybox "$work/bin/$applet"
 done
 for program in report fill talk; do
