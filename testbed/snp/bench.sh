@@ -57,8 +57,8 @@ exec 9> "$top/build/.lock"
 flock 9
 if [ -z "${NO_BUILD:-}" ]; then
 	"$top/scripts/deps.sh" gnuplot-nox || die "gnuplot-nox, which draws the chart, is missing"
-	"$here/../build-kernel.sh" --allow-missing=SAMPLE_KVM_GUEST_MEMFD snp-host
-	"$here/../build-selftests.sh" "$top/build/selftests" x86_64/snp_bench
+	"$here/../build-kernel.sh" snp-host
+	"$here/../build-selftests.sh" "$top/build/selftests"
 	"$here/build.sh" guest
 fi
 for file in "$program" "$ours_dir/bzImage" "$guest/oracle/qemu-system-x86_64" \

@@ -41,3 +41,18 @@ build_host_kernel() {
 	LINUX=$linux KBUILD_OUT=$kout "$here/../build-kernel.sh" \
 		${allow:+"--allow-missing=$allow"} "$config"
 }
+
+# What scripts that boot a host with programs of the selftests begin with: the kernel and
+# the selftests are built; TAP comments say how. An error ends the caller.
+prepare_host() { # a kernel's name
+	local here top
+	here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+	top=${here%/*/*}
+	host_kernel "$1" || { echo "Bail out! no such kernel"; exit 1; }
+	exec 9> "$top/build/.lock"
+	flock 9
+	build_host_kernel 2>&1 | sed -u 's/^/# /' || { echo "Bail out! no kernel"; exit 1; }
+	"$here/../build-selftests.sh" "$stout" 2>&1 | sed -u 's/^/# /' ||
+		{ echo "Bail out! no selftests"; exit 1; }
+	exec 9>&-
+}

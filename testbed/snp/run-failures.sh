@@ -26,12 +26,7 @@ bail() { echo "Bail out! $*"; exit 1; }
 
 # shellcheck source=host-kernel.sh
 . "$here/host-kernel.sh"
-host_kernel "${KERNEL:-ours}" || bail "no such kernel"
-exec 9> "$top/build/.lock"
-flock 9
-build_host_kernel 2>&1 | sed -u 's/^/# /' || bail "no kernel"
-"$here/../build-selftests.sh" "$stout" 2>&1 | sed -u 's/^/# /' || bail "no selftests"
-exec 9>&-
+prepare_host "${KERNEL:-ours}"
 
 rm -rf "$results"
 mkdir -p "$results/root/testbed"

@@ -494,6 +494,11 @@ static struct folio *kvm_gmem_get_small_folio(struct inode *inode, pgoff_t index
 	struct folio *folio;
 	int r;
 
+	/* As a rule there is none yet. */
+	folio = kvm_gmem_add_folio(inode, index, 0);
+	if (PTR_ERR_OR_ZERO(folio) != -EEXIST)
+		return folio;
+
 	folio = filemap_lock_folio(inode->i_mapping, index);
 	if (!folio)
 		return kvm_gmem_add_folio(inode, index, 0);
@@ -516,9 +521,6 @@ static int kvm_gmem_populate_one(struct kvm *kvm, struct inode *inode,
 	pgoff_t index = gfn - slot->base_gfn + slot->gmem.node.start;
 	struct folio *folio;
 	int r;
-
-	if (!kvm_mem_is_private(kvm, gfn))
-		return -EINVAL;
 
 	/* Content comes page by page. */
 	folio = kvm_gmem_get_small_folio(inode, index);
@@ -552,7 +554,11 @@ static long kvm_gmem_populate_some(struct kvm *kvm, struct inode *inode,
 				   kvm_gmem_fill_fn fill, void *opaque, int *err)
 {
 	struct address_space *mapping = inode->i_mapping;
+	bool private;
 	long i;
+
+	/* slots_lock keeps it so. */
+	private = kvm_mem_range_is_private(kvm, gfn, gfn + npages, true);
 
 	/* For write: nobody else allocates what is looked at here. */
 	*err = down_write_killable(&mapping->invalidate_lock);
@@ -562,6 +568,9 @@ static long kvm_gmem_populate_some(struct kvm *kvm, struct inode *inode,
 	for (i = 0; i < npages; i++) {
 		*err = -EINTR;
 		if (signal_pending(current))
+			break;
+		*err = -EINVAL;
+		if (!private && !kvm_mem_is_private(kvm, gfn + i))
 			break;
 		*err = kvm_gmem_populate_one(kvm, inode, slot, gfn + i,
 					     src ? src[i] : NULL, fill, opaque);

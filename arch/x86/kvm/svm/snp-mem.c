@@ -153,8 +153,8 @@ static bool snp_can_be_huge(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order
  * @pfn: its page of the host
  * @order: of the range around both that may be prepared
  *
- * Return: 0, also if it has been done before; -ENXIO or -EFAULT if the RMP
- * does not take it.
+ * Return: 0, also if it has been done before; or what rmp_lookup() or
+ * rmp_make_private() says.
  */
 int snp_gmem_prepare(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn, int order)
 {

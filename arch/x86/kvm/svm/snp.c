@@ -217,8 +217,9 @@ static int snp_fill_page(struct kvm *kvm, gfn_t gfn, kvm_pfn_t pfn,
  *
  * Return: 0 if there was progress; -EINVAL for bad arguments, or if a page is not
  * private memory or not the host's; -EEXIST if the guest has it already;
- * -EFAULT; -EINTR; -ENOMEM; -EIO and others if the firmware refuses; -EHWPOISON
- * if a page was lost when it did so before.
+ * -EFAULT; -EINTR; -ENOMEM; -EAGAIN if a huge folio cannot be split now; -EIO and
+ * others if the firmware refuses; -EHWPOISON if a page was lost when it did so
+ * before.
  */
 int snp_launch_update(struct kvm *kvm, struct kvm_sev_cmd *argp)
 {

@@ -341,6 +341,24 @@ static void rmp_complain(const char *what, u64 pfn, enum rmp_status status)
 	rmp_dump(pfn);
 }
 
+/* What an instruction that is not tried again has come to */
+static int rmp_result(const char *what, u64 pfn, enum rmp_status status)
+{
+	if (status == RMP_OK)
+		return 0;
+
+	rmp_complain(what, pfn, status);
+
+	switch (status) {
+	case RMP_FAIL_INPUT:
+		return -EINVAL;
+	case RMP_FAIL_PERMISSION:
+		return -EPERM;
+	default:
+		return -EBUSY;
+	}
+}
+
 /**
  * rmp_split() - Make 512 pages of 4 KiB of a private 2 MiB page (PSMASH)
  * @pfn: page frame number of the 2 MiB page, a multiple of 512
@@ -380,19 +398,7 @@ int rmp_split(u64 pfn)
 	} while ((status == RMP_FAIL_INUSE || status == PSMASH_FAIL_BADADDR) &&
 		 rmp_try_again(++tries, false));
 
-	if (status == RMP_OK)
-		return 0;
-
-	rmp_complain("PSMASH", pfn, status);
-
-	switch (status) {
-	case RMP_FAIL_INPUT:
-		return -EINVAL;
-	case RMP_FAIL_PERMISSION:
-		return -EPERM;
-	default:
-		return -EBUSY;
-	}
+	return rmp_result("PSMASH", pfn, status);
 }
 EXPORT_SYMBOL_GPL(rmp_split);
 
@@ -521,19 +527,7 @@ static int rmp_change(u64 pfn, enum pg_level level, struct rmp_update *u)
 	} while ((status == RMP_FAIL_INUSE || status == RMP_FAIL_OVERLAP) &&
 		 rmp_try_again(++tries, may_sleep));
 
-	if (status == RMP_OK)
-		return 0;
-
-	rmp_complain("RMPUPDATE", pfn, status);
-
-	switch (status) {
-	case RMP_FAIL_INPUT:
-		return -EINVAL;
-	case RMP_FAIL_PERMISSION:
-		return -EPERM;
-	default:
-		return -EBUSY;
-	}
+	return rmp_result("RMPUPDATE", pfn, status);
 }
 
 /**
