@@ -965,8 +965,10 @@ static void test_in_use(void)
         must(rmpupdate(vmcb, 0, false, false, false, 0) == OK);
     }
     F64(twin.vmcb, C_VMSA) = vmsa;
+    F32(twin.vmcb, C_INT_CTL) = INT_CTL_HELD;
     tap_eq("in use: VMRUN with the same VMSA", vcpu_run(&twin).code,
            EXIT_BUSY);
+    tap_eq("  int_ctl is as before", F32(twin.vmcb, C_INT_CTL), INT_CTL_HELD);
     F64(twin.vmcb, C_VMSA) = v0.vmsa;
     F64(flags, 0) = 1;
     ap_wait();

@@ -492,6 +492,9 @@ void snp_firmware_init(void);
 #define NESTED_SEV      BIT(1)
 #define NESTED_ES       BIT(2)
 
+/* C_INT_CTL: V_INTR_MASKING, and a V_IRQ that V_TPR holds off */
+#define INT_CTL_HELD    (BIT(24) | BIT(16) | BIT(8) | 5)
+
 enum vm_kind { VM_PLAIN, VM_SEV, VM_SEV_ES, VM_SNP };
 
 /* What the host asks of a guest; in a page both can read and write */

@@ -65,6 +65,10 @@ static const struct {
       EFER_LME | EFER_LMA | EFER_NXE, EXIT_INVALID },
     { "plain: VMRUN not intercepted", VM_PLAIN, VMCB, C_MISC2, 4, BIT(1),
       EXIT_INVALID },
+    { "plain: MSR map past the end of memory", VM_PLAIN, VMCB, C_MSRPM, 8,
+      BIT(48) - PAGE, EXIT_INVALID },
+    { "plain: CR0.NW without CD", VM_PLAIN, VMCB, C_SAVE + S_CR0, 8,
+      0xa0050033, EXIT_INVALID },
     { "SEV", VM_SEV, VMCB, 0, 0, 0, EXIT_DONE },
     { "SEV: smallest ASID", VM_SEV, VMCB, C_ASID, 4, 100, EXIT_DONE },
     { "SEV: largest ASID", VM_SEV, VMCB, C_ASID, 4, 509, EXIT_DONE },
@@ -108,6 +112,7 @@ static void test_fields(void)
             start(kind, asid[kind]);
         }
         restart();
+        F32(v.vmcb, C_INT_CTL) = INT_CTL_HELD;
         page = fields[i].where == VMCB ? v.vmcb : v.vmsa;
         if (fields[i].size == 4) {
             F32(page, fields[i].offset) = fields[i].value;
@@ -116,6 +121,7 @@ static void test_fields(void)
         }
         got = outcome(vcpu_run(&v));
         tap_eq(fields[i].name, got, fields[i].want);
+        tap_eq("  int_ctl is as before", F32(v.vmcb, C_INT_CTL), INT_CTL_HELD);
     }
 }
 
