@@ -4,9 +4,10 @@
 # TAP: every prefix of the series builds, with the configuration of a host of
 # SEV-SNP guests on top of the base's. At each one the objects are compiled that the
 # series touches anywhere: KVM, the security processor's driver, and files here and
-# there; the whole kernel, which takes minutes, is built for the last only. It goes on in build/kernel/prefixes, from a tree of its own, from
-# one prefix to the next; a prefix that has been built with this configuration is
-# not built again ("make clean" forgets).
+# there; the whole kernel, which takes minutes, is built for the last only. It goes on
+# in build/kernel/prefixes, from a tree of its own, from one prefix to the next; what
+# has been built with this configuration is not built again ("make clean" forgets),
+# and documents and tests are not part of it.
 set -eu
 cd "$(dirname "$0")/.."
 top=$PWD
@@ -60,8 +61,10 @@ echo "1..$total"
 n=0
 while read -r commit name; do
 	n=$((n + 1))
-	tree=$(git -C build/linux rev-parse "$commit^{tree}")
-	key=$(printf '%s\n' "$tool" "$tree" | sha256sum | cut -c 1-40)
+	built=$(for tree in "$commit" "$commit:tools"; do
+		git -C build/linux ls-tree "$tree"
+	done | grep -vP '\t(tools|testing|Documentation)$')
+	key=$(printf '%s\n' "$tool" "$built" | sha256sum | cut -c 1-40)
 	if [ -e "$cache/$key" ]; then
 		echo "ok $n - $name (built before)"
 		continue

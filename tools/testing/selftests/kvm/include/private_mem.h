@@ -21,6 +21,9 @@ int guest_memfd_punch(int fd, uint64_t offset, uint64_t size);
 /* The number of pages that the file holds, by st_blocks. */
 uint64_t guest_memfd_nr_pages(int fd);
 
+/* A file of the kernel's takes the value. */
+bool write_file(const char *path, const char *value);
+
 /* Punch whatever backs [gpa, gpa + size) of the VM's regions. */
 void vm_mem_punch(struct kvm_vm *vm, uint64_t gpa, uint64_t size);
 

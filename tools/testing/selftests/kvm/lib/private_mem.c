@@ -50,6 +50,18 @@ uint64_t guest_memfd_nr_pages(int fd)
 	return st.st_blocks * 512 / getpagesize();
 }
 
+bool write_file(const char *path, const char *value)
+{
+	int file = open(path, O_WRONLY);
+	bool ok;
+
+	if (file < 0)
+		return false;
+	ok = write(file, value, strlen(value)) == strlen(value);
+	close(file);
+	return ok;
+}
+
 /* The region that has @gpa, and how much of @size from there it holds. */
 static struct userspace_mem_region *region_at(struct kvm_vm *vm, uint64_t gpa,
 					      uint64_t *size)

@@ -27,18 +27,6 @@ static struct kvm_vm *vm;
 static int fd, fail_fd;
 static void *hva;
 
-static bool write_file(const char *path, const char *value)
-{
-	int file = open(path, O_WRONLY);
-	bool ok;
-
-	if (file < 0)
-		return false;
-	ok = write(file, value, strlen(value)) > 0;
-	close(file);
-	return ok;
-}
-
 #define INJECT	"/sys/kernel/debug/"
 
 static bool enable_fault_injection(void)

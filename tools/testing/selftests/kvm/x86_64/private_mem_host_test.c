@@ -6,12 +6,12 @@
  */
 #define _GNU_SOURCE
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
+#include "memory_failure.h"
 #include "private_mem.h"
 #include "processor.h"
 #include "subtest.h"
@@ -38,18 +38,6 @@ static void setup_pages(uint64_t nr_pages)
 static void setup(void)
 {
 	setup_pages(NR_PAGES);
-}
-
-static bool write_file(const char *path, const char *value)
-{
-	int file = open(path, O_WRONLY);
-	bool ok;
-
-	if (file < 0)
-		return false;
-	ok = write(file, value, strlen(value)) == strlen(value);
-	close(file);
-	return ok;
 }
 
 static int64_t read_number(const char *path)
@@ -383,84 +371,6 @@ SUBTEST(memcg_limits_allocation)
 /*
  * A broken page
  */
-#define HWPOISON	"/sys/kernel/debug/hwpoison/"
-#define KPF_ANON	12
-#define KPF_MMAP	11
-#define KPF_SLAB	7
-#define KPF_BUDDY	10
-#define KPF_COMPOUND_TAIL 16
-#define KPF_LRU		5
-#define KPF_HWPOISON	19
-#define KPF_NOPAGE	20
-
-static uint64_t page_flags(int file, uint64_t pfn)
-{
-	uint64_t flags;
-
-	if (pread(file, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
-		return 1ull << KPF_NOPAGE;
-	return flags;
-}
-
-/*
- * Break one page of the file, the first that has the flag; returns its number,
- * or 0.
- */
-static uint64_t break_a_page(int flag)
-{
-	int file = open("/proc/kpageflags", O_RDONLY);
-	static uint64_t flags[8192];
-	uint64_t pfn = 0, i;
-	struct stat st;
-	char buf[32];
-	ssize_t len;
-
-	if (file < 0)
-		subtest_skip("no /proc/kpageflags");
-	if (access(HWPOISON, F_OK) && system("modprobe -q hwpoison-inject") != 0)
-		subtest_skip("no " HWPOISON " (HWPOISON_INJECT)");
-
-	/* Only pages of this file system; not everybody's. */
-	TEST_ASSERT(!fstat(fd, &st), "fstat()");
-	snprintf(buf, sizeof(buf), "%u", major(st.st_dev));
-	if (!write_file(HWPOISON "corrupt-filter-dev-major", buf))
-		subtest_skip("no " HWPOISON "corrupt-filter-dev-major");
-	snprintf(buf, sizeof(buf), "%u", minor(st.st_dev));
-	TEST_ASSERT(write_file(HWPOISON "corrupt-filter-dev-minor", buf) &&
-		    write_file(HWPOISON "corrupt-filter-enable", "1"), HWPOISON);
-
-	while ((len = pread(file, flags, sizeof(flags), pfn * sizeof(*flags))) > 0) {
-		for (i = 0; i < len / sizeof(*flags); i++) {
-			const uint64_t not = 1 << KPF_ANON | 1 << KPF_MMAP | 1 << KPF_SLAB |
-					     1 << KPF_BUDDY | 1 << KPF_HWPOISON |
-					     1 << KPF_NOPAGE;
-
-			if (!(flags[i] & 1 << flag) || flags[i] & not)
-				continue;
-			snprintf(buf, sizeof(buf), "%lu", pfn + i);
-			TEST_ASSERT(write_file(HWPOISON "corrupt-pfn", buf),
-				    "Memory failure of page %lu is not handled, errno: %d",
-				    pfn + i, errno);
-			if (page_flags(file, pfn + i) & 1 << KPF_HWPOISON) {
-				write_file(HWPOISON "corrupt-filter-enable", "0");
-				return pfn + i;
-			}
-		}
-		pfn += len / sizeof(*flags);
-	}
-
-	write_file(HWPOISON "corrupt-filter-enable", "0");
-	return 0;
-}
-
-static void repair_page(uint64_t pfn)
-{
-	char buf[32];
-
-	snprintf(buf, sizeof(buf), "%lu", pfn);
-	write_file(HWPOISON "unpoison-pfn", buf);
-}
-
 static void assert_poisoned(int rc, uint64_t gpa)
 {
 	struct kvm_run *run = agent.vcpu->run;
@@ -482,7 +392,7 @@ static void break_one_of(uint64_t nr_pages, int flag)
 
 	setup_pages(nr_pages);
 	agent_fill(&agent, GPA, nr_pages * PAGE_SIZE, SEED);
-	pfn = break_a_page(flag);
+	pfn = guest_memfd_break_page(fd, flag, NULL);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
 	ASSERT_EQ(guest_memfd_nr_pages(fd), nr_pages);
@@ -508,7 +418,7 @@ static void break_one_of(uint64_t nr_pages, int flag)
 	}
 	TEST_ASSERT(bad < nr_pages, "The guest has not noticed");
 	ASSERT_EQ(guest_memfd_nr_pages(fd), nr_pages);
-	repair_page(pfn);
+	unpoison_page(pfn);
 }
 
 SUBTEST(memory_failure)
@@ -528,12 +438,12 @@ SUBTEST(memory_failure_then_close)
 
 	setup();
 	agent_fill(&agent, GPA, SIZE, SEED);
-	pfn = break_a_page(KPF_LRU);
+	pfn = guest_memfd_break_page(fd, KPF_LRU, NULL);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
 	close(fd);
 	kvm_vm_free(vm);
-	repair_page(pfn);
+	unpoison_page(pfn);
 }
 
 SUBTEST(memory_failure_of_unused_file)
@@ -543,12 +453,12 @@ SUBTEST(memory_failure_of_unused_file)
 	setup();
 	TEST_ASSERT(!guest_memfd_alloc(fd, 0, SIZE), "fallocate()");
 	kvm_vm_free(vm);
-	pfn = break_a_page(KPF_LRU);
+	pfn = guest_memfd_break_page(fd, KPF_LRU, NULL);
 	if (!pfn)
 		subtest_skip("found no page of the file to break");
 	TEST_ASSERT(!guest_memfd_punch(fd, 0, SIZE), "fallocate()");
 	ASSERT_EQ(guest_memfd_nr_pages(fd), 0ul);
-	repair_page(pfn);
+	unpoison_page(pfn);
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "kvm_util.h"
 #include "processor.h"
 #include "apic.h"
+#include "memory_failure.h"
 #include "private_mem.h"
 #include "sev_vm.h"
 #include "subtest.h"
@@ -1227,6 +1228,119 @@ SUBTEST(rebound_elsewhere)
 	vm_mem_region_add_private(vm, GPA, SLOT, SIZE / PAGE_SIZE, fd, 0);
 	vm_mem_set_shared(vm, GPA, PAGE_SIZE);
 	sev_vm_free(sev);
+}
+
+/* --- memory that breaks ---------------------------------------------------------- */
+
+/* One of the pages from GPA on, which are the only ones new since @others. */
+static uint64_t break_page(int flag, bool *others)
+{
+	uint64_t pfn = guest_memfd_break_page(fd, flag, others);
+
+	free(others);
+	if (!pfn)
+		subtest_skip("found no page to break");
+	return pfn;
+}
+
+static void end_and_repair(uint64_t pfn, long leaked)
+{
+	sev_vm_free(sev);
+	close(fd);
+	ASSERT_EQ(nr_leaked_pages(), leaked);
+	unpoison_page(pfn);
+}
+
+/* Of @nr_pages one breaks: a guest that uses it waits until it is another page. */
+static void break_one_of(uint64_t nr_pages, uint64_t page_size, int flag)
+{
+	uint64_t i, gpa, pfn, bad = nr_pages;
+	long leaked = nr_leaked_pages();
+	struct sev_agent *victim;
+	bool *others;
+	int rc = 0;
+
+	setup_vcpus(2);
+	victim = &sev->agents[1];
+	others = pages_in_use();
+	vm_mem_set_private(vm, GPA, HUGE_SIZE);
+	sev_validate(agent, GPA, nr_pages * PAGE_SIZE, page_size);
+	sev_agent_fill(agent, GPA, nr_pages * PAGE_SIZE, 1);
+	pfn = break_page(flag, others);
+
+	for (i = 0; i < nr_pages; i++) {
+		struct sev_agent *a = bad < nr_pages ? agent : victim;
+
+		gpa = GPA + i * PAGE_SIZE;
+		rc = sev_agent_start(a, SEV_CHECK, gpa, PAGE_SIZE, 1);
+		if (!rc) {
+			TEST_ASSERT(!a->cmd->result, "Page %lu has changed", i);
+			continue;
+		}
+		TEST_ASSERT(a == victim, "Pages %lu and %lu are broken", bad, i);
+		bad = i;
+		ASSERT_EQ(rc, -EHWPOISON);
+		ASSERT_EQ(sev_agent_resume(victim), -EHWPOISON);
+	}
+	TEST_ASSERT(bad < nr_pages, "The guest has not noticed");
+
+	/* What comes in its place is not what the guest has validated. */
+	gpa = GPA + bad * PAGE_SIZE;
+	ASSERT_EQ(guest_memfd_punch(fd, bad * PAGE_SIZE, PAGE_SIZE), 0);
+	ASSERT_EQ(sev_agent_resume(victim), KVM_EXIT_SHUTDOWN);
+	sev_validate(agent, gpa, PAGE_SIZE, PAGE_SIZE);
+	sev_agent_fill(agent, gpa, PAGE_SIZE, 1);
+	sev_agent_check(agent, GPA, nr_pages * PAGE_SIZE, 1);
+	end_and_repair(pfn, leaked);
+}
+
+SUBTEST(memory_failure)
+{
+	break_one_of(16, PAGE_SIZE, KPF_LRU);
+}
+
+SUBTEST(memory_failure_in_huge_page)
+{
+	require_huge();
+	break_one_of(HUGE_PAGES, HUGE_SIZE, KPF_COMPOUND_TAIL);
+}
+
+/* The page is in the file when the VM goes, and nobody writes to it. */
+SUBTEST(memory_failure_then_exit)
+{
+	long leaked = nr_leaked_pages();
+	bool *others;
+	uint64_t pfn;
+
+	setup();
+	others = pages_in_use();
+	vm_mem_set_private(vm, GPA, HUGE_SIZE);
+	sev_validate(agent, GPA, 16 * PAGE_SIZE, PAGE_SIZE);
+	sev_agent_fill(agent, GPA, 16 * PAGE_SIZE, 1);
+	pfn = break_page(KPF_LRU, others);
+	end_and_repair(pfn, leaked);
+}
+
+/* A processor loses the page that holds its state. */
+SUBTEST(memory_failure_of_vmsa)
+{
+	long leaked = nr_leaked_pages();
+	pthread_t thread;
+	bool *others;
+	uint64_t pfn;
+
+	require_huge();
+	setup_ap();
+	others = pages_in_use();
+	make_vmsa(GPA + PAGE_SIZE);
+	ap_creation(NAE_AP_CREATE, GPA + PAGE_SIZE);
+	ASSERT_EQ(ap_run(), 0);
+	ap->cmd->op = SEV_HANG;
+	thread = ap_start_thread();
+	pfn = break_page(KPF_COMPOUND_TAIL, others);
+	assert_ap_fails(thread);
+	sev_agent_do(agent, SEV_NOP, 0, 0, 0);
+	end_and_repair(pfn, leaked);
 }
 
 /* Both at once, on memory of their own and on common memory */

@@ -221,7 +221,7 @@ uint64_t agent_do(struct agent *agent, enum agent_op op, uint64_t addr,
 
 uint64_t agent_nr_faults(struct agent *agent)
 {
-	struct kvm_stats_desc *descs, *desc;
+	struct kvm_stats_desc *descs, *desc = NULL;
 	struct kvm_stats_header header;
 	uint64_t nr = 0;
 	size_t size;
