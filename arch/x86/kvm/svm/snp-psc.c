@@ -39,6 +39,7 @@ static void snp_exit_map_gpa_range(struct kvm_vcpu *vcpu, gfn_t gfn, u64 npages,
 	run->hypercall.args[2] |= huge ? KVM_MAP_GPA_RANGE_PAGE_SZ_2M :
 					 KVM_MAP_GPA_RANGE_PAGE_SZ_4K;
 	run->hypercall.longmode = 1;
+	run->hypercall.pad = 0;
 	vcpu->arch.complete_userspace_io = complete;
 }
 
@@ -186,7 +187,7 @@ int snp_psc(struct vcpu_svm *svm)
 	/* The list is in the GHCB, and as long as there is room. */
 	if (es->sw_scratch < start || offset & 7 ||
 	    offset > GHCB_SHARED_BUF_SIZE - sizeof(*hdr))
-		return snp_bad_request(svm, GHCB_ERR_INVALID_SCRATCH_AREA);
+		return sev_es_bad_request(svm, GHCB_ERR_INVALID_SCRATCH_AREA);
 
 	es->ghcb_sa = es->ghcb->shared_buffer + offset;
 	hdr = es->ghcb_sa;

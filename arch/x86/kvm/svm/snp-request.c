@@ -76,13 +76,13 @@ int snp_guest_request(struct vcpu_svm *svm, gpa_t req, gpa_t resp)
 
 	if (!sev->snp_context || !PAGE_ALIGNED(req) || !PAGE_ALIGNED(resp) ||
 	    req == resp)
-		return snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+		return sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 
 	if (mutex_lock_killable(&sev->snp_request_lock))
 		return -EINTR;
 
 	if (kvm_read_guest(kvm, req, sev->snp_request, PAGE_SIZE)) {
-		r = snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+		r = sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 		goto out;
 	}
 
@@ -100,7 +100,7 @@ int snp_guest_request(struct vcpu_svm *svm, gpa_t req, gpa_t resp)
 	}
 
 	if (kvm_write_guest(kvm, resp, sev->snp_response, PAGE_SIZE)) {
-		r = snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+		r = sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 		goto out;
 	}
 
@@ -137,13 +137,13 @@ int snp_ext_guest_request(struct vcpu_svm *svm, gpa_t req, gpa_t resp)
 
 	if (!PAGE_ALIGNED(req) ||
 	    kvm_read_guest(vcpu->kvm, req + SNP_MSG_TYPE_OFFSET, &type, 1))
-		return snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+		return sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 
 	if (type == SNP_MSG_REPORT_REQ && npages) {
 		if (!PAGE_ALIGNED(data) ||
 		    kvm_write_guest(vcpu->kvm, data, last_entry,
 				    sizeof(last_entry)))
-			return snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+			return sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 	}
 	return snp_guest_request(svm, req, resp);
 }

@@ -131,6 +131,8 @@ static int snp_change_vmsa(struct vcpu_svm *svm)
 		fpstate_set_confidential(&vcpu->arch.guest_fpu);
 		vcpu->arch.guest_state_protected = true;
 		vcpu->arch.mp_state = KVM_MP_STATE_RUNNABLE;
+		/* As after INIT: it knows nothing of what it was before. */
+		kvm_make_request(KVM_REQ_TLB_FLUSH_GUEST, vcpu);
 		return 0;
 	}
 
@@ -250,5 +252,5 @@ int snp_ap_creation(struct vcpu_svm *svm)
 		return 1;
 	}
 invalid:
-	return snp_bad_request(svm, GHCB_ERR_INVALID_INPUT);
+	return sev_es_bad_request(svm, GHCB_ERR_INVALID_INPUT);
 }

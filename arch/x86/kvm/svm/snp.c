@@ -25,11 +25,6 @@
 #include "snp.h"
 #include "x86.h"
 
-/* Guest policy, Firmware ABI 4.3; what it means is up to the firmware. */
-#define SNP_POLICY_RSVD_MBO	BIT_ULL(17)
-#define SNP_POLICY_MIGRATE_MA	BIT_ULL(18)
-#define SNP_POLICY_MASK		GENMASK_ULL(25, 0)
-
 /* Where the firmware says that KVM's VMSAs are, Firmware ABI 8.18 */
 #define SNP_LAUNCH_VMSA_GPA	0xfffffffff000ULL
 
@@ -50,8 +45,8 @@ static void snp_decommission(struct kvm_sev_info *sev, void *context)
 	r = sev_do_cmd(SEV_CMD_SNP_DECOMMISSION, &cmd, &error);
 	up_write(&sev_deactivate_lock);
 	if (r) {
-		pr_err("SEV-SNP: cannot decommission a guest, error %#x: its context and ASID are lost\n",
-		       error);
+		pr_err_ratelimited("SEV-SNP: cannot decommission a guest, error %#x: its context and ASID are lost\n",
+				   error);
 		rmp_leak_pages(PHYS_PFN(__pa(context)), 1);
 		sev->snp_asid_lost = true;
 		return;
@@ -92,7 +87,7 @@ void snp_destroy_vm(struct kvm *kvm)
  * @argp: the command; its error is set
  *
  * Return: 0; -EINVAL for bad arguments, or if it has been done; -EFAULT;
- * -ENOMEM; -EIO and others if the firmware refuses.
+ * -ENOMEM; -EIO and others if the firmware refuses; -EIO if the ASID is lost.
  */
 int snp_launch_start(struct kvm *kvm, struct kvm_sev_cmd *argp)
 {
@@ -108,10 +103,13 @@ int snp_launch_start(struct kvm *kvm, struct kvm_sev_cmd *argp)
 		return -EFAULT;
 
 	if (sev->snp_context || params.flags ||
-	    params.policy & ~SNP_POLICY_MASK ||
-	    params.policy & SNP_POLICY_MIGRATE_MA ||
+	    params.policy & ~SNP_POLICY_BITS ||
 	    !(params.policy & SNP_POLICY_RSVD_MBO))
 		return -EINVAL;
+
+	/* Each try would cost another page. */
+	if (sev->snp_asid_lost)
+		return -EIO;
 
 	context = snp_alloc_firmware_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!context)

@@ -7,6 +7,14 @@
 
 #define SNP_HUGE_PAGES		KVM_PAGES_PER_HPAGE(PG_LEVEL_2M)
 
+/*
+ * Guest policy, Firmware ABI 4.3; what it means is up to the firmware.  Nobody can
+ * be asked to migrate a guest.
+ */
+#define SNP_POLICY_RSVD_MBO	BIT_ULL(17)
+#define SNP_POLICY_MIGRATE_MA	BIT_ULL(18)
+#define SNP_POLICY_BITS		(GENMASK_ULL(25, 0) & ~SNP_POLICY_MIGRATE_MA)
+
 #ifdef CONFIG_KVM_AMD_SEV
 
 /* snp.c: launch and end */
@@ -100,14 +108,6 @@ static inline void snp_vcpu_init(struct vcpu_svm *svm) { }
 static inline void snp_free_requests(struct kvm *kvm) { }
 
 #endif
-
-/* An answer to the guest: its request is malformed, for one of GHCB_ERR_* */
-static inline int snp_bad_request(struct vcpu_svm *svm, u64 reason)
-{
-	ghcb_set_sw_exit_info_1(svm->sev_es.ghcb, 2);
-	ghcb_set_sw_exit_info_2(svm->sev_es.ghcb, reason);
-	return 1;
-}
 
 /* Of sev.c */
 extern struct rw_semaphore sev_deactivate_lock;
