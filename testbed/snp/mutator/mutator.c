@@ -13,13 +13,13 @@
  */
 #define pr_fmt(fmt) "mutator: " fmt
 
+#include <linux/bitmap.h>
 #include <linux/gfp.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/notifier.h>
-#include <linux/sizes.h>
 
 #define SNP_CMD_DF_FLUSH	0x084
 #define SNP_CMD_SHUTDOWN_EX	0x086
@@ -102,12 +102,38 @@ static int skip_it(struct pt_regs *regs)
 }
 
 /*
- * set_memory_4k(address, pages). Not where the kernel has what it needs for an oops: that
- * would fault again, for ever.
+ * set_memory_4k(address, pages). Not where the kernel has what it needs for an oops, such as
+ * the ring buffer that it turns off: that would fault again, for ever. There is nothing of
+ * that kind in what was free as a whole when the first guest came, one bit for each 2M;
+ * workload's ballast() sees to it that guests have pages there.
  */
+static unsigned long *unused;
+static bool looked;
+
+static int no_split_prepare(void)
+{
+	unused = bitmap_zalloc(DIV_ROUND_UP(__pa(high_memory), PMD_SIZE), GFP_KERNEL);
+	return unused ? 0 : -ENOMEM;
+}
+
+static void find_unused(void)
+{
+	unsigned long pfn, pages, end = PHYS_PFN(__pa(high_memory));
+
+	for (pfn = 0; pfn < end; pfn += pages) {
+		struct page *page = pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;
+		unsigned long order = page && PageBuddy(page) ? page_private(page) : 0;
+
+		pages = order > HPAGE_PMD_ORDER ? MAX_ORDER_NR_PAGES : PTRS_PER_PMD;
+		if (order >= HPAGE_PMD_ORDER)
+			bitmap_set(unused, pfn / PTRS_PER_PMD, pages / PTRS_PER_PMD);
+	}
+	looked = true;
+}
+
 static int no_split(struct pt_regs *regs)
 {
-	return __pa(regs->di) >= SZ_64M ? skip(regs, 0) : 0;
+	return test_bit(__pa(regs->di) / PMD_SIZE, unused) ? skip(regs, 0) : 0;
 }
 
 /*
@@ -366,7 +392,7 @@ static void return_spare(struct pt_regs *regs)
 
 static const struct mutation mutations[] = {
 	{ "none" },
-	{ "no-split", "set_memory_4k", no_split },
+	{ "no-split", "set_memory_4k", no_split, .prepare = no_split_prepare },
 	{ "no-reset", "rmp_make_shared", skip_it },
 	{ "no-invalidate", "sev_gmem_invalidate", skip_it },
 	{ "gctx-freed", "snp_free_firmware_page", free_firmware_page },
@@ -430,8 +456,10 @@ static int see_rmp_fault(struct kprobe *p, struct pt_regs *regs)
 }
 
 /* rmp_make_private() */
-static int see_vmsa(struct kprobe *p, struct pt_regs *regs)
+static int see_private(struct kprobe *p, struct pt_regs *regs)
 {
+	if (unused && !looked)
+		find_unused();
 	if ((u32)regs->cx && regs->si == VMSA_GPA) {
 		vmsa_pfn = regs->di;
 		vmsa_asid = (u32)regs->cx;
@@ -445,13 +473,13 @@ static struct kprobe fault_witness = {
 	.symbol_name = "sev_handle_rmp_fault", .pre_handler = see_rmp_fault,
 };
 
-static struct kprobe vmsa_witness = {
-	.symbol_name = "rmp_make_private", .pre_handler = see_vmsa,
+static struct kprobe private_witness = {
+	.symbol_name = "rmp_make_private", .pre_handler = see_private,
 };
 
 /* Which of them are registered */
 static struct {
-	bool entry, ret, fault, vmsa;
+	bool entry, ret, fault, private;
 } done;
 
 static void *find(const char *name)
@@ -499,7 +527,7 @@ static int plant(void)
 {
 	int error, first = 0;
 
-	error = plant_one(&vmsa_witness, &done.vmsa);
+	error = plant_one(&private_witness, &done.private);
 	first = first ?: error;
 	error = plant_one(&fault_witness, &done.fault);
 	first = first ?: error;
@@ -530,14 +558,15 @@ static int plant(void)
 
 static void uproot(void)
 {
-	if (done.vmsa)
-		unregister_kprobe(&vmsa_witness);
+	if (done.private)
+		unregister_kprobe(&private_witness);
 	if (done.fault)
 		unregister_kprobe(&fault_witness);
 	if (done.entry)
 		unregister_kprobe(&entry_probe);
 	if (done.ret)
 		unregister_kretprobe(&return_probe);
+	bitmap_free(unused);
 }
 
 static int module_comes(struct notifier_block *nb, unsigned long action, void *data)
