@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "test_util.h"
+#include "fail_nth.h"
 #include "kvm_util.h"
 #include "private_mem.h"
 #include "processor.h"
@@ -26,41 +27,6 @@ static struct agent agent;
 static struct kvm_vm *vm;
 static int fd, fail_fd;
 static void *hva;
-
-#define INJECT	"/sys/kernel/debug/"
-
-static bool enable_fault_injection(void)
-{
-	/* Everything may fail, and without a word in the kernel's log. */
-	return write_file(INJECT "failslab/ignore-gfp-wait", "N") &&
-	       write_file(INJECT "failslab/verbose", "0") &&
-	       write_file(INJECT "fail_page_alloc/ignore-gfp-wait", "N") &&
-	       write_file(INJECT "fail_page_alloc/ignore-gfp-highmem", "N") &&
-	       write_file(INJECT "fail_page_alloc/min-order", "0") &&
-	       write_file(INJECT "fail_page_alloc/verbose", "0");
-}
-
-static void set_nth(unsigned int nth)
-{
-	char buf[16];
-	int len = snprintf(buf, sizeof(buf), "%u", nth);
-
-	TEST_ASSERT(pwrite(fail_fd, buf, len, 0) == len,
-		    "Writing fail-nth failed, errno: %d", errno);
-}
-
-/* Has an allocation failed since set_nth()?  Nothing fails from here on. */
-static bool has_failed(void)
-{
-	int saved_errno = errno;
-	char buf[16] = "";
-
-	TEST_ASSERT(pread(fail_fd, buf, sizeof(buf) - 1, 0) > 0,
-		    "Reading fail-nth failed, errno: %d", errno);
-	set_nth(0);
-	errno = saved_errno;
-	return !atoi(buf);
-}
 
 static unsigned int nth, nr_errors;
 static bool failed;
@@ -91,13 +57,13 @@ static bool next_failure(void)
 
 	nth++;
 	TEST_ASSERT(nth < MAX_NTH, "There is no end");
-	set_nth(nth);
+	set_fail_nth(fail_fd, nth);
 	return true;
 }
 
 static int injected(const char *name, int result)
 {
-	failed = has_failed();
+	failed = nth_has_failed(fail_fd);
 	if (result < 0) {
 		TEST_ASSERT(failed, "%s: errno %d for no reason", name, errno);
 		TEST_ASSERT(errno == ENOMEM, "%s: errno %d (%s), not ENOMEM", name,
@@ -115,11 +81,7 @@ static void report(const char *name)
 
 static void setup(void)
 {
-	if (!enable_fault_injection())
-		subtest_skip("no fault injection of slab and pages in debugfs");
-	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR);
-	if (fail_fd < 0)
-		subtest_skip("no /proc/thread-self/fail-nth");
+	fail_fd = open_fail_nth();
 
 	vm = vm_create_agents(1, NR_PAGES, &agent);
 	virt_map(vm, GPA, GPA, NR_PAGES);

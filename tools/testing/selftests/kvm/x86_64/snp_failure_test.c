@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "test_util.h"
+#include "fail_nth.h"
 #include "kvm_util.h"
 #include "processor.h"
 #include "private_mem.h"
@@ -323,6 +324,182 @@ SUBTEST(memory_short)
 	TEST_ASSERT(good, "32 MiB are not enough");
 }
 
+/* No step allocates that often; it would be endless. */
+#define MAX_NTH		2000
+
+/* A VM as small as one can be; its steps fail alone, and can be tried again. */
+static int vcpu_fd;
+
+static int small_step(enum step step)
+{
+	switch (step) {
+	case INIT2:
+		return __sev_init2(sev, 0, 0, 0);
+	case MEMORY:
+		fd = vm_create_guest_memfd(sev->vm, HUGE_SIZE);
+		vm_mem_region_add_private(sev->vm, GPA, SLOT, HUGE_SIZE / PAGE_SIZE, fd, 0);
+		vm_mem_set_private(sev->vm, GPA, HUGE_SIZE);
+		return 0;
+	case VCPUS:
+		vcpu_fd = ioctl(sev->vm->fd, KVM_CREATE_VCPU, 0);
+		return vcpu_fd < 0 ? errno : 0;
+	case START:
+		return __snp_launch_start(sev, SNP_POLICY);
+	case UPDATE:
+		return __snp_launch_update(sev, GPA, addr_gpa2hva(sev->vm, GPA),
+					   3 * PAGE_SIZE, KVM_SEV_SNP_PAGE_TYPE_NORMAL);
+	case FINISH:
+		return __snp_launch_finish(sev, NULL);
+	default:
+		return 0;
+	}
+}
+
+static unsigned int nr_errors;
+
+/* The result of a step during which an allocation was to fail */
+static bool check_nth(int fail_fd, enum step step, int err)
+{
+	bool failed = nth_has_failed(fail_fd);
+
+	if (err) {
+		TEST_ASSERT(failed, "%s: errno %d for no reason", step_names[step], err);
+		TEST_ASSERT(err == ENOMEM, "%s: errno %d (%s), not ENOMEM",
+			    step_names[step], err, strerror(err));
+		nr_errors++;
+	}
+	return failed;
+}
+
+static void report_nth(enum step step, unsigned int nr)
+{
+	ksft_print_msg("%s: %u allocations, %u errors\n", step_names[step], nr,
+		       nr_errors);
+	nr_errors = 0;
+}
+
+/* A whole life with one allocation of that step failing, if there are so many */
+static bool small_life(int fail_fd, enum step bad, unsigned int nth)
+{
+	bool failed = false;
+	enum step step;
+	int err;
+
+	sev = sev_vm_create_barebones(KVM_X86_SNP_VM);
+	for (step = INIT2; step <= FINISH; step++) {
+		if (step == bad) {
+			set_fail_nth(fail_fd, nth);
+			err = small_step(step);
+			failed = check_nth(fail_fd, step, err);
+			if (!err)
+				continue;
+		}
+		err = small_step(step);
+		TEST_ASSERT(!err, "%s: errno %d, firmware error 0x%x, after %s (%u)",
+			    step_names[step], err, sev->fw_error, step_names[bad], nth);
+	}
+	close(vcpu_fd);
+	sev_vm_free(sev);
+	close(fd);
+	return failed;
+}
+
+/*
+ * Each allocation of each step fails in turn.  That step does not happen, and does
+ * when it is tried again; nothing is lost by it.
+ */
+SUBTEST(allocations_fail)
+{
+	struct rmp_count before = rmp_count();
+	int fail_fd = open_fail_nth(), kvm_fd = open_kvm_dev_path_or_exit();
+	unsigned int nth;
+	enum step bad;
+	bool failed;
+	int vm_fd;
+
+	for (nth = 1, failed = true; failed && nth < MAX_NTH; nth++) {
+		set_fail_nth(fail_fd, nth);
+		vm_fd = ioctl(kvm_fd, KVM_CREATE_VM, KVM_X86_SNP_VM);
+		failed = check_nth(fail_fd, CREATE, vm_fd < 0 ? errno : 0);
+		if (vm_fd >= 0)
+			close(vm_fd);
+	}
+	TEST_ASSERT(nr_errors && !failed, "%u errors of %u", nr_errors, nth);
+	report_nth(CREATE, nth - 2);
+
+	for (bad = INIT2; bad <= FINISH; bad++) {
+		if (bad == MEMORY)
+			continue;
+		for (nth = 1, failed = true; failed && nth < MAX_NTH; nth++) {
+			failed = small_life(fail_fd, bad, nth);
+			assert_no_leak(before);
+		}
+		TEST_ASSERT(nr_errors && !failed, "%s: %u errors of %u", step_names[bad],
+			    nr_errors, nth);
+		report_nth(bad, nth - 2);
+	}
+}
+
+/*
+ * The guest accepts a page: of none that is there, so that a huge one comes, or of
+ * a small one that is missing.  Returns how many allocations can fail.
+ */
+static unsigned int accept_with_failures(int fail_fd, bool small)
+{
+	uint64_t gpa, offset;
+	bool failed = true;
+	unsigned int nth;
+	int rc;
+
+	for (nth = 1; failed && nth < MAX_NTH; nth++) {
+		offset = nth % 256 * PAGE_SIZE;
+		gpa = GPA + offset;
+		if (small)
+			ASSERT_EQ(guest_memfd_punch(fd, offset, PAGE_SIZE), 0);
+		else
+			ASSERT_EQ(guest_memfd_punch(fd, 0, HUGE_SIZE), 0);
+		/* No page tables either */
+		vm_mem_region_delete(sev->vm, SLOT);
+		vm_mem_region_add_private(sev->vm, GPA, SLOT, SIZE / PAGE_SIZE, fd, 0);
+
+		agent->cmd->page_size = PAGE_SIZE;
+		set_fail_nth(fail_fd, nth);
+		rc = sev_agent_start(agent, SEV_PVALIDATE, gpa, PAGE_SIZE, true);
+		failed = check_nth(fail_fd, ACCEPT, -rc);
+		if (rc)
+			ASSERT_EQ(sev_agent_resume(agent), 0);
+		ASSERT_EQ(agent->cmd->result, (uint64_t)PVALIDATE_OK);
+		sev_agent_fill(agent, gpa, PAGE_SIZE, nth);
+		sev_agent_check(agent, gpa, PAGE_SIZE, nth);
+	}
+	TEST_ASSERT(!failed, "There is no end");
+	return nth - 2;
+}
+
+SUBTEST(allocations_fail_in_guest)
+{
+	struct rmp_count before = rmp_count();
+	int fail_fd = open_fail_nth();
+	unsigned int nr;
+	enum step step;
+
+	for (step = INIT2; step <= RUN; step++)
+		do_step(step);
+
+	/* Instead of a huge one a small one does. */
+	nr = accept_with_failures(fail_fd, false);
+	TEST_ASSERT(nr, "Nothing has failed");
+	report_nth(ACCEPT_HUGE, nr);
+	ASSERT_EQ(guest_memfd_alloc(fd, 0, HUGE_SIZE), 0);
+	nr = accept_with_failures(fail_fd, true);
+	TEST_ASSERT(nr_errors, "Nothing has failed");
+	report_nth(ACCEPT, nr);
+
+	sev_vm_free(sev);
+	close(fd);
+	assert_no_leak(before);
+}
+
 /* --- processors that go and come ------------------------------------------------- */
 
 static bool cpu_online(int cpu, bool online)
@@ -471,6 +648,46 @@ SUBTEST(firmware_refuses)
 
 	for (i = 0; i < 5; i++)
 		nr_good += try_life();
+	ksft_print_msg("%d of %d guests lived, %ld pages lost\n", nr_good, i,
+		       assert_nothing_left(before));
+}
+
+/*
+ * The state of vCPUs comes fourth and fifth, after three pages.  What the firmware
+ * refuses once it may take the next time; what it has taken it is not given again.
+ */
+SUBTEST(state_refused)
+{
+	struct rmp_count before = rmp_count();
+	int i, err, second_fd, nr_good = 0;
+	enum step step;
+
+	for (i = 0; i < 5; i++) {
+		sev = sev_vm_create_barebones(KVM_X86_SNP_VM);
+		for (step = INIT2; step <= UPDATE; step++) {
+			err = small_step(step);
+			TEST_ASSERT(!err, "%s: errno %d, firmware error 0x%x",
+				    step_names[step], err, sev->fw_error);
+		}
+		second_fd = ioctl(sev->vm->fd, KVM_CREATE_VCPU, 1);
+		TEST_ASSERT(second_fd >= 0, "KVM_CREATE_VCPU, errno: %d", errno);
+
+		err = small_step(FINISH);
+		if (err) {
+			ksft_print_msg("%s: errno %d (%s), firmware error 0x%x\n",
+				       step_names[FINISH], err, strerror(err), sev->fw_error);
+			TEST_ASSERT(err == EIO && sev->fw_error, "No reason");
+			err = small_step(FINISH);
+			TEST_ASSERT(!err, "LAUNCH_FINISH again: errno %d, firmware error 0x%x",
+				    err, sev->fw_error);
+		} else {
+			nr_good++;
+		}
+		close(second_fd);
+		close(vcpu_fd);
+		sev_vm_free(sev);
+		close(fd);
+	}
 	ksft_print_msg("%d of %d guests lived, %ld pages lost\n", nr_good, i,
 		       assert_nothing_left(before));
 }

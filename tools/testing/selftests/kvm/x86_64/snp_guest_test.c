@@ -641,6 +641,86 @@ SUBTEST(not_validated)
 	sev_vm_free(sev);
 }
 
+/* For the guest: what it knows of a #VC, in its first agent's shared page */
+#define VC_VECTOR	29
+#define VC_NOT_VALIDATED	0x404	/* APM volume 2, 15.36.10 */
+
+struct vc_report {
+	uint64_t nr;
+	uint64_t error_code;
+	uint64_t cr2;
+	uint64_t rip;
+};
+
+static struct sev_agent_cmd *vc_cmd;
+
+/* It tells what has come up, and waits for commands again. */
+static void handle_vc(struct ex_regs *regs)
+{
+	struct vc_report *report = (void *)vc_cmd->data;
+	uint64_t cr2;
+
+	asm volatile("mov %%cr2, %0" : "=r"(cr2));
+	/*
+	 * The library's handlers push an error code for this vector, as if the
+	 * processor did not: its own comes next, and then RIP.
+	 */
+	report->error_code = regs->rip;
+	report->rip = regs->cs;
+	report->cr2 = cr2;
+	report->nr++;
+	sev_agent_main(vc_cmd);
+}
+
+static void setup_with_handler(void)
+{
+	setup_unlaunched(1);
+	vm_init_descriptor_tables(vm);
+	vcpu_init_descriptor_tables(agent->vcpu);
+	vm_install_exception_handler(vm, VC_VECTOR, handle_vc);
+	vc_cmd = (void *)agent->cmd_gva;
+	sync_global_to_guest(vm, vc_cmd);
+	sev_vm_launch(sev);
+}
+
+static void assert_vc(uint64_t nr, uint64_t addr)
+{
+	struct vc_report *report = (void *)agent->cmd->data;
+
+	TEST_ASSERT(report->nr == nr && report->error_code == VC_NOT_VALIDATED &&
+		    report->cr2 == addr && report->rip,
+		    "%lu times #VC, error code 0x%lx, CR2 0x%lx, RIP 0x%lx, not 0x%x at 0x%lx",
+		    report->nr, report->error_code, report->cr2, report->rip,
+		    VC_NOT_VALIDATED, addr);
+}
+
+/* The same for a guest that can tell: it is this, and nothing else. */
+SUBTEST(not_validated_is_vc)
+{
+	setup_with_handler();
+	vm_mem_set_private(vm, GPA, HUGE_SIZE);
+	ASSERT_EQ(sev_agent_start(agent, SEV_READ, GPA + PAGE_SIZE + 0x128, 0, 0), 0);
+	assert_vc(1, GPA + PAGE_SIZE + 0x128);
+	ASSERT_EQ(sev_agent_start(agent, SEV_WRITE, GPA + 3 * PAGE_SIZE + 8, 0, 1), 0);
+	assert_vc(2, GPA + 3 * PAGE_SIZE + 8);
+
+	/* There is a page each time, which the guest can accept. */
+	sev_validate(agent, GPA, 4 * PAGE_SIZE, PAGE_SIZE);
+	sev_agent_fill(agent, GPA, 4 * PAGE_SIZE, 1);
+	sev_agent_check(agent, GPA, 4 * PAGE_SIZE, 1);
+	assert_vc(2, GPA + 3 * PAGE_SIZE + 8);
+
+	/* What it has given back, and what the host has taken */
+	sev_agent_pvalidate(agent, GPA, PAGE_SIZE, PAGE_SIZE, false);
+	ASSERT_EQ(sev_agent_start(agent, SEV_READ, GPA, 0, 0), 0);
+	assert_vc(3, GPA);
+	vm_mem_punch(vm, GPA + PAGE_SIZE, PAGE_SIZE);
+	ASSERT_EQ(sev_agent_start(agent, SEV_READ, GPA + PAGE_SIZE, 0, 0), 0);
+	assert_vc(4, GPA + PAGE_SIZE);
+	sev_agent_check(agent, GPA + 2 * PAGE_SIZE, 2 * PAGE_SIZE, 1);
+	sev_vm_free(sev);
+}
+
 /* A host that takes a page away: the guest notices. */
 SUBTEST(replayed_page)
 {
@@ -988,27 +1068,15 @@ SUBTEST(ap_destroy)
 	sev_vm_free(sev);
 }
 
-static void guest_wrmsr(uint32_t msr, uint64_t value)
-{
-	struct ghcb_page *ghcb = &agent->cmd->ghcb_in;
-
-	ghcb_init(ghcb, NAE_MSR, 1, 0);
-	ghcb_put(ghcb, GHCB_RCX, msr);
-	ghcb_put(ghcb, GHCB_RAX, (uint32_t)value);
-	ghcb_put(ghcb, GHCB_RDX, value >> 32);
-	sev_agent_vmgexit(agent);
-	TEST_ASSERT(!ghcb_info1(agent), "WRMSR 0x%x: 0x%lx 0x%lx", msr,
-		    ghcb_info1(agent), ghcb_info2(agent));
-}
-
 SUBTEST(ap_create_on_init)
 {
 	pthread_t thread;
 
 	setup_ap();
 	make_vmsa(VMSA);
-	guest_wrmsr(MSR_IA32_APICBASE, APIC_DEFAULT_GPA | MSR_IA32_APICBASE_BSP |
-				       MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE);
+	sev_agent_wrmsr(agent, MSR_IA32_APICBASE, APIC_DEFAULT_GPA |
+			MSR_IA32_APICBASE_BSP | MSR_IA32_APICBASE_ENABLE |
+			X2APIC_ENABLE);
 	ap_creation(NAE_AP_CREATE_ON_INIT, VMSA);
 
 	/* Not yet: it goes on with what it has. */
@@ -1017,8 +1085,8 @@ SUBTEST(ap_create_on_init)
 
 	ap->cmd->op = SEV_HANG;
 	thread = ap_start_thread();
-	guest_wrmsr(APIC_BASE_MSR + (APIC_ICR >> 4),
-		    (uint64_t)ap->vcpu->id << 32 | APIC_INT_ASSERT | APIC_DM_INIT);
+	sev_agent_wrmsr(agent, APIC_BASE_MSR + (APIC_ICR >> 4),
+			(uint64_t)ap->vcpu->id << 32 | APIC_INT_ASSERT | APIC_DM_INIT);
 	pthread_join(thread, NULL);
 	ASSERT_EQ(ap_rc, 0);
 	ASSERT_EQ(ap_starts(), 1ul);
@@ -1174,6 +1242,174 @@ SUBTEST(ap_create_late_vcpu)
 	ASSERT_EQ(ap_run(), 0);
 	ASSERT_EQ(ap_starts(), 1ul);
 	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+	sev_vm_free(sev);
+}
+
+/* A vCPU asks for itself: the next thing that it does is in the new VMSA. */
+SUBTEST(ap_create_itself)
+{
+	setup_ap();
+	make_vmsa(VMSA);
+	/* The command of the second agent: it is this vCPU's from now on. */
+	ghcb_init(&agent->cmd->ghcb_in, NAE_AP_CREATION,
+		  (uint64_t)agent->vcpu->id << 32 | NAE_AP_CREATE, VMSA);
+	ghcb_put(&agent->cmd->ghcb_in, GHCB_RAX, SEV_FEAT_SNP_ACTIVE);
+	memset(&agent->cmd->ghcb_out, 0x5a, sizeof(agent->cmd->ghcb_out));
+	ASSERT_EQ(sev_agent_start(agent, SEV_VMGEXIT, 0, 0, 0), 0);
+	ASSERT_EQ(ap_starts(), 1ul);
+	/* It has not come back from there. */
+	ASSERT_EQ(ghcb_info1(agent), 0x5a5a5a5a5a5a5a5aul);
+
+	ap->vcpu = agent->vcpu;
+	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+	sev_validate(ap, GPA + 5 * PAGE_SIZE, PAGE_SIZE, PAGE_SIZE);
+	sev_agent_fill(ap, GPA + 5 * PAGE_SIZE, PAGE_SIZE, 1);
+	sev_agent_check(ap, GPA + 5 * PAGE_SIZE, PAGE_SIZE, 1);
+	sev_vm_free(sev);
+}
+
+/* It stands still then, until another one starts it. */
+SUBTEST(ap_destroy_itself)
+{
+	pthread_t thread;
+
+	setup_ap();
+	make_vmsa(VMSA);
+
+	ghcb_init(&ap->cmd->ghcb_in, NAE_AP_CREATION,
+		  (uint64_t)ap->vcpu->id << 32 | NAE_AP_DESTROY, 0);
+	memset(&ap->cmd->ghcb_out, 0x5a, sizeof(ap->cmd->ghcb_out));
+	ap->cmd->op = SEV_VMGEXIT;
+	thread = ap_start_thread();
+	usleep(200000);
+	ASSERT_EQ(ap_rc, 4711);
+	ASSERT_EQ(ghcb_info1(ap), 0x5a5a5a5a5a5a5a5aul);
+	sev_agent_do(agent, SEV_NOP, 0, 0, 0);
+
+	ap_creation(NAE_AP_CREATE, VMSA);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(ap_rc, 0);
+	ASSERT_EQ(ap_starts(), 1ul);
+	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+	sev_vm_free(sev);
+}
+
+/* --- permissions of VMPLs --------------------------------------------------------- */
+
+/* Where slot 0 is mapped for RMPADJUST: all that is private there, page tables too */
+#define SLOT0_ALIAS	(16ULL << 30)
+#define SLOT0_MAX	(4ULL << 20)
+
+#define VMPL1(_perms)	((uint64_t)(_perms) << 8 | 1)
+#define VMPL_READ	BIT(0)
+#define VMPL_ALL	0xf
+
+static uint64_t slot0_pages[SLOT0_MAX / PAGE_SIZE];
+static int nr_slot0_pages;
+
+static void note_page(uint64_t gpa, void *page)
+{
+	TEST_ASSERT(gpa < SLOT0_MAX, "Slot 0 is larger: 0x%lx", gpa);
+	slot0_pages[nr_slot0_pages++] = gpa;
+}
+
+/* As setup_ap(), but the AP's VMSA is one for VMPL 1. */
+static void setup_vmpl1(void)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	int i;
+
+	setup_unlaunched(2);
+	ap = &sev->agents[1];
+	vcpu_sregs_get(ap->vcpu, &sregs);
+	vcpu_regs_get(ap->vcpu, &regs);
+	regs.rip = (uintptr_t)ap_code;
+	regs.rdi = ap->cmd_gva;
+	snp_vmsa_init(&vmsa, &sregs, &regs, NULL);
+	vmsa.bytes[SNP_VMSA_VMPL] = 1;
+	virt_map_level(vm, SLOT0_ALIAS, 0, SLOT0_MAX, PG_LEVEL_2M);
+
+	sev_vm_seal(sev);
+	snp_launch_start(sev);
+	snp_launch_update_slot0(sev, note_page);
+	ASSERT_EQ(__snp_launch_finish(sev, NULL), 0);
+	for (i = 0; i < 2; i++)
+		sev_agent_boot(&sev->agents[i]);
+	vm_mem_set_private(vm, GPA, HUGE_SIZE);
+}
+
+/* Whatever KVM tries, it does not help; so userspace is told, as often as it asks. */
+static void assert_vmpl_fault(int rc, uint64_t gpa)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		sev_agent_assert_memory_fault(ap, rc, gpa, PRIVATE);
+		rc = sev_agent_resume(ap);
+	}
+	sev_agent_assert_memory_fault(ap, rc, gpa, PRIVATE);
+}
+
+/* What VMPL 0 does not allow, VMPL 1 cannot do. */
+SUBTEST(vmpl_permissions)
+{
+	const uint64_t gpa = GPA + 8 * PAGE_SIZE;
+	struct kvm_run *run;
+	int i, rc;
+
+	setup_vmpl1();
+	run = ap->vcpu->run;
+	make_vmsa(VMSA);
+	ap_creation(NAE_AP_CREATE, VMSA);
+
+	/* It does not come as far as its first instruction. */
+	rc = ap_run();
+	TEST_ASSERT(rc == -EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT &&
+		    run->memory_fault.flags == PRIVATE &&
+		    run->memory_fault.gpa < SLOT0_MAX &&
+		    run->memory_fault.size == PAGE_SIZE,
+		    "rc %d, exit reason %u: 0x%llx 0x%llx", rc, run->exit_reason,
+		    run->memory_fault.gpa, run->memory_fault.flags);
+	ASSERT_EQ(ap_starts(), 0ul);
+
+	for (i = 0; i < nr_slot0_pages; i++)
+		ASSERT_EQ(sev_agent_rmpadjust(agent, SLOT0_ALIAS + slot0_pages[i],
+					      PAGE_SIZE, VMPL1(VMPL_ALL)), 0ul);
+	ASSERT_EQ(ap_run(), 0);
+	ASSERT_EQ(ap_starts(), 1ul);
+	sev_agent_do(ap, SEV_NOP, 0, 0, 0);
+
+	/* A page of VMPL 0's */
+	sev_validate(agent, gpa, 2 * PAGE_SIZE, PAGE_SIZE);
+	sev_agent_fill(agent, gpa, 2 * PAGE_SIZE, 1);
+	assert_vmpl_fault(sev_agent_start(ap, SEV_CHECK, gpa, PAGE_SIZE, 1), gpa);
+	/* Nobody else minds. */
+	sev_agent_check(agent, gpa, 2 * PAGE_SIZE, 1);
+
+	/* To be read by VMPL 1: what stood still goes on. */
+	ASSERT_EQ(sev_agent_rmpadjust(agent, gpa, PAGE_SIZE, VMPL1(VMPL_READ)), 0ul);
+	ASSERT_EQ(sev_agent_resume(ap), 0);
+	ASSERT_EQ(ap->cmd->result, 0ul);
+
+	/* Only to be read; the page next to it is another one. */
+	assert_vmpl_fault(sev_agent_start(ap, SEV_FILL, gpa, PAGE_SIZE, 2), gpa);
+	sev_agent_check(agent, gpa, 2 * PAGE_SIZE, 1);
+	ASSERT_EQ(sev_agent_rmpadjust(agent, gpa, PAGE_SIZE, VMPL1(VMPL_ALL)), 0ul);
+	ASSERT_EQ(sev_agent_resume(ap), 0);
+	sev_agent_check(agent, gpa, PAGE_SIZE, 2);
+	sev_agent_check(agent, gpa + PAGE_SIZE, PAGE_SIZE, 1);
+	assert_vmpl_fault(sev_agent_start(ap, SEV_READ, gpa + PAGE_SIZE, 0, 0),
+			  gpa + PAGE_SIZE);
+
+	/* And taken back */
+	ASSERT_EQ(sev_agent_rmpadjust(agent, gpa + PAGE_SIZE, PAGE_SIZE,
+				      VMPL1(VMPL_READ)), 0ul);
+	ASSERT_EQ(sev_agent_resume(ap), 0);
+	ASSERT_EQ(sev_agent_rmpadjust(agent, gpa, PAGE_SIZE, VMPL1(0)), 0ul);
+	assert_vmpl_fault(sev_agent_start(ap, SEV_READ, gpa, 0, 0), gpa);
+
+	/* With a fault that nobody resolves the VM can end as well. */
 	sev_vm_free(sev);
 }
 

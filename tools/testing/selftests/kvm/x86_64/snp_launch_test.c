@@ -7,10 +7,12 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
+#include <sys/time.h>
 
 #include "test_util.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "memory_failure.h"
 #include "private_mem.h"
 #include "sev_vm.h"
 #include "snp_report.h"
@@ -124,9 +126,9 @@ SUBTEST(order)
 	assert_err(finish(), 0);
 
 	/* The firmware knows that it is over. */
-	TEST_ASSERT(finish(), "LAUNCH_FINISH twice");
-	TEST_ASSERT(update(GPA + PAGE_SIZE, src, PAGE_SIZE, NORMAL),
-		    "LAUNCH_UPDATE after LAUNCH_FINISH");
+	assert_fw(finish(), SEV_FW_INVALID_GUEST_STATE);
+	assert_fw(update(GPA + PAGE_SIZE, src, PAGE_SIZE, NORMAL),
+		  SEV_FW_INVALID_GUEST_STATE);
 	assert_err(__snp_launch_start(sev, SNP_POLICY), EINVAL);
 	sev_vm_free(sev);
 }
@@ -263,6 +265,286 @@ SUBTEST(update_bad_source)
 		   EFAULT);
 	assert_err(finish(), 0);
 	sev_vm_free(sev);
+}
+
+/* The memslot lives, and knows its file no more. */
+SUBTEST(update_file_closed)
+{
+	struct userspace_mem_region *region;
+
+	setup_started();
+	region = memslot2region(sev->vm, SLOT);
+	ASSERT_EQ(close(region->guest_memfd), 0);
+	region->guest_memfd = -1;
+	assert_err(update(GPA, src, PAGE_SIZE, NORMAL), 0);
+	ASSERT_EQ(close(fd), 0);
+	assert_err(update(GPA + PAGE_SIZE, src, PAGE_SIZE, NORMAL), EFAULT);
+	assert_err(update(GPA + PAGE_SIZE, NULL, PAGE_SIZE, ZERO), EFAULT);
+	assert_err(finish(), 0);
+	sev_vm_free(sev);
+}
+
+/* One call of the command; what it leaves is in @args. */
+static int update_once(struct kvm_sev_snp_launch_update *args)
+{
+	return __sev_cmd(sev, KVM_SEV_SNP_LAUNCH_UPDATE, args);
+}
+
+static void assert_left(const struct kvm_sev_snp_launch_update *args, uint64_t done,
+			uint64_t left)
+{
+	TEST_ASSERT(args->gfn_start == GPA / PAGE_SIZE + done &&
+		    args->uaddr == (uintptr_t)src + done * PAGE_SIZE &&
+		    args->len == left * PAGE_SIZE,
+		    "After %lu pages, with %lu left: gfn 0x%llx uaddr 0x%llx len 0x%llx",
+		    done, left, args->gfn_start, args->uaddr, args->len);
+}
+
+static struct kvm_sev_snp_launch_update update_args(uint64_t first, uint64_t nr)
+{
+	return (struct kvm_sev_snp_launch_update) {
+		.gfn_start = GPA / PAGE_SIZE + first,
+		.uaddr = (uintptr_t)src + first * PAGE_SIZE,
+		.len = nr * PAGE_SIZE,
+		.type = NORMAL,
+	};
+}
+
+static void do_nothing(int sig)
+{
+}
+
+/* Nearly all of 2M, which takes its time */
+static void *update_many(void *arg)
+{
+	struct kvm_sev_snp_launch_update args = update_args(16, 496);
+	sigset_t alarm;
+
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+	while (args.len)
+		sev_cmd(sev, KVM_SEV_SNP_LAUNCH_UPDATE, &args);
+	return NULL;
+}
+
+/*
+ * While another thread's command is at work, a signal comes: it does not begin.
+ * Returns how often; there is nothing in the file then.
+ */
+static int interrupt_while_it_waits(void)
+{
+	const struct itimerval soon = { .it_value.tv_usec = 10000 };
+	struct kvm_sev_snp_launch_update args;
+	int err = 0, tries, nr_waits = 0;
+	pthread_t thread;
+
+	for (tries = 0; tries < 10 && nr_waits < 2; tries++) {
+		args = update_args(0, 16);
+		ASSERT_EQ(pthread_create(&thread, NULL, update_many, NULL), 0);
+		usleep(10000);
+		setitimer(ITIMER_REAL, &soon, NULL);
+		err = update_once(&args);
+		pthread_join(thread, NULL);
+		if (err) {
+			assert_err(err, EINTR);
+			assert_left(&args, 0, 16);
+			ASSERT_EQ(guest_memfd_nr_pages(fd), HUGE_SIZE / PAGE_SIZE - 16);
+			nr_waits++;
+		}
+		ASSERT_EQ(guest_memfd_punch(fd, 0, HUGE_SIZE), 0);
+	}
+	TEST_ASSERT(nr_waits, "It never had to wait");
+	return nr_waits;
+}
+
+/* What a signal leaves undone is done by the next call. */
+SUBTEST(update_interrupted)
+{
+	const struct itimerval never = {}, often = {
+		.it_interval.tv_usec = 3000,
+		.it_value.tv_usec = 3000,
+	};
+	struct sigaction action = { .sa_handler = do_nothing };
+	struct kvm_sev_snp_launch_update args;
+	const uint64_t nr = HUGE_SIZE / PAGE_SIZE;
+	int err, partly = 0, nothing;
+	uint64_t done = 0, now;
+
+	sev = sev_vm_create_barebones(KVM_X86_SNP_VM);
+	sev_init2(sev);
+	fd = vm_create_guest_memfd(sev->vm, HUGE_SIZE);
+	vm_mem_region_add_private(sev->vm, GPA, SLOT, nr, fd, 0);
+	vm_mem_set_private(sev->vm, GPA, HUGE_SIZE);
+	src = addr_gpa2hva(sev->vm, GPA);
+	memset(src, 0x5a, HUGE_SIZE);
+	snp_launch_start(sev);
+
+	sigaction(SIGALRM, &action, NULL);
+	nothing = interrupt_while_it_waits();
+
+	args = update_args(0, nr);
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (done < nr) {
+		err = update_once(&args);
+		now = nr - args.len / PAGE_SIZE;
+		assert_left(&args, now, nr - now);
+		if (err) {
+			assert_err(err, EINTR);
+			ASSERT_EQ(now, done);
+			TEST_ASSERT(nothing++ < 100000, "There is no end");
+			continue;
+		}
+		TEST_ASSERT(now > done, "No progress, and no error");
+		ASSERT_EQ(sev->fw_error, (uint32_t)SEV_FW_OK);
+		partly += now < nr;
+		done = now;
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	TEST_ASSERT(partly, "No signal has come in time");
+	ksft_print_msg("%d times a part, %d times nothing\n", partly, nothing);
+
+	/* Each of them is there, and once. */
+	ASSERT_EQ(guest_memfd_nr_pages(fd), nr);
+	for (now = 0; now < nr; now++) {
+		args = update_args(now, 1);
+		assert_err(update_once(&args), EEXIST);
+	}
+	assert_err(finish(), 0);
+	sev_vm_free(sev);
+}
+
+/* It ends where the memslot does; there may be another one. */
+SUBTEST(update_beyond_slot)
+{
+	struct kvm_sev_snp_launch_update args;
+
+	setup_started();
+	args = update_args(NR_PAGES - 2, 4);
+	assert_err(update_once(&args), 0);
+	assert_left(&args, NR_PAGES, 2);
+	assert_err(update_once(&args), EINVAL);
+	assert_left(&args, NR_PAGES, 2);
+
+	vm_mem_region_add_private(sev->vm, GPA + SIZE, SLOT + 1, NR_PAGES, -1, 0);
+	assert_err(update_once(&args), EINVAL);
+	vm_mem_set_private(sev->vm, GPA + SIZE, SIZE);
+	/* What is read need not be in the guest's memory. */
+	src = mmap(NULL, 2 * SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(src != MAP_FAILED, "mmap() failed, errno: %d", errno);
+	args = update_args(NR_PAGES, 2);
+	assert_err(update_once(&args), 0);
+	assert_left(&args, NR_PAGES + 2, 0);
+
+	/* Over the border of both */
+	args = update_args(NR_PAGES - 4, 2);
+	assert_err(update_once(&args), 0);
+	ASSERT_EQ(guest_memfd_punch(fd, SIZE - 2 * PAGE_SIZE, 2 * PAGE_SIZE), 0);
+	vm_mem_punch(sev->vm, GPA + SIZE, 2 * PAGE_SIZE);
+	args = update_args(NR_PAGES - 2, 4);
+	assert_err(update_once(&args), 0);
+	assert_left(&args, NR_PAGES, 2);
+	assert_err(update_once(&args), 0);
+	assert_left(&args, NR_PAGES + 2, 0);
+	assert_err(finish(), 0);
+	sev_vm_free(sev);
+}
+
+static void *read_only_copy(const void *what, size_t size)
+{
+	void *page = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	TEST_ASSERT(page != MAP_FAILED, "mmap() failed, errno: %d", errno);
+	memcpy(page, what, size);
+	ASSERT_EQ(mprotect(page, PAGE_SIZE, PROT_READ), 0);
+	return page;
+}
+
+static int read_only_cmd(uint32_t id, void *data)
+{
+	const struct kvm_sev_cmd cmd = {
+		.id = id,
+		.data = (uintptr_t)data,
+		.sev_fd = sev->sev_fd,
+	};
+
+	return ioctl(sev->vm->fd, KVM_MEMORY_ENCRYPT_OP,
+		     read_only_copy(&cmd, sizeof(cmd))) ? errno : 0;
+}
+
+/* The answer cannot be written, but the work has been done. */
+SUBTEST(read_only_arguments)
+{
+	struct kvm_sev_snp_launch_start start_args = { .policy = SNP_POLICY };
+	struct kvm_sev_snp_launch_finish finish_args = {};
+	struct kvm_sev_snp_launch_update args;
+
+	setup();
+	assert_err(read_only_cmd(KVM_SEV_SNP_LAUNCH_START, &start_args), EFAULT);
+	assert_err(__snp_launch_start(sev, SNP_POLICY), EINVAL);
+
+	args = update_args(0, 2);
+	assert_err(update_once(read_only_copy(&args, sizeof(args))), EFAULT);
+	ASSERT_EQ(guest_memfd_nr_pages(fd), 2ul);
+	assert_err(update_once(&args), EEXIST);
+
+	args = update_args(2, 2);
+	assert_err(read_only_cmd(KVM_SEV_SNP_LAUNCH_UPDATE, &args), EFAULT);
+	assert_left(&args, 4, 0);
+	ASSERT_EQ(guest_memfd_nr_pages(fd), 4ul);
+	args = update_args(2, 2);
+	assert_err(update_once(&args), EEXIST);
+
+	/* These are not written to at all. */
+	assert_err(__sev_cmd(sev, KVM_SEV_SNP_LAUNCH_FINISH,
+			     read_only_copy(&finish_args, sizeof(finish_args))), 0);
+	sev_vm_free(sev);
+
+	setup();
+	assert_err(__sev_cmd(sev, KVM_SEV_SNP_LAUNCH_START,
+			     read_only_copy(&start_args, sizeof(start_args))), 0);
+	assert_err(read_only_cmd(KVM_SEV_SNP_LAUNCH_FINISH, &finish_args), EFAULT);
+	assert_fw(finish(), SEV_FW_INVALID_GUEST_STATE);
+	sev_vm_free(sev);
+}
+
+/* A page that breaks before it has its content: all but that one can be given. */
+SUBTEST(update_broken_page)
+{
+	struct kvm_sev_snp_launch_update args;
+	uint64_t pfn, bad;
+	bool *others;
+
+	setup_started();
+	others = pages_in_use();
+	ASSERT_EQ(guest_memfd_alloc(fd, 0, SIZE), 0);
+	pfn = guest_memfd_break_page(fd, KPF_LRU, others);
+	free(others);
+	if (!pfn)
+		subtest_skip("found no page to break");
+
+	args = update_args(0, NR_PAGES);
+	if (update_once(&args))
+		assert_left(&args, 0, NR_PAGES);
+	bad = NR_PAGES - args.len / PAGE_SIZE;
+	assert_left(&args, bad, NR_PAGES - bad);
+	TEST_ASSERT(args.len, "Nobody notices");
+	assert_err(update_once(&args), EHWPOISON);
+	assert_left(&args, bad, NR_PAGES - bad);
+	if (bad + 1 < NR_PAGES) {
+		args = update_args(bad + 1, NR_PAGES - bad - 1);
+		assert_err(update_once(&args), 0);
+	}
+
+	/* There is another one for it. */
+	ASSERT_EQ(guest_memfd_punch(fd, bad * PAGE_SIZE, PAGE_SIZE), 0);
+	args = update_args(bad, 1);
+	assert_err(update_once(&args), 0);
+	assert_err(finish(), 0);
+	sev_vm_free(sev);
+	close(fd);
+	unpoison_page(pfn);
 }
 
 /* A file with pages in it already, small ones and a huge one */
@@ -504,7 +786,7 @@ static void id_launch(uint64_t policy, uint64_t seed)
 	id_auth_init(&id_auth);
 }
 
-static int id_finish(bool author)
+static int id_finish(uint8_t author)
 {
 	struct kvm_sev_snp_launch_finish args = {
 		.id_block_en = 1,
@@ -568,8 +850,39 @@ SUBTEST(id_block_bad)
 	sev_vm_free(sev);
 }
 
-static void do_nothing(int sig)
+/* What is not zero is true, also for what the firmware has one bit for. */
+SUBTEST(id_block_booleans)
 {
+	static const uint8_t values[] = { 1, 2, 0x80, 0xff };
+	struct kvm_sev_snp_launch_finish args = {
+		.id_block_uaddr = (uintptr_t)&id_block,
+		.id_auth_uaddr = (uintptr_t)&id_auth,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		id_launch(SNP_POLICY, 0x1d);
+		id_auth.id_key_sig[5] ^= 1;
+		assert_fw(id_finish(values[i]), SEV_FW_BAD_SIGNATURE);
+		id_auth.id_key_sig[5] ^= 1;
+		id_block.version = 2;
+		args.id_block_en = values[i];
+		assert_fw(__snp_launch_finish(sev, &args), SEV_FW_INVALID_PARAM);
+		id_block.version = 1;
+		args.auth_key_en = values[i];
+		args.vcek_disabled = values[i];
+		assert_err(__snp_launch_finish(sev, &args), 0);
+		args.auth_key_en = 0;
+		sev_vm_free(sev);
+	}
+
+	/* An author without a block is nobody's. */
+	id_launch(SNP_POLICY, 0x1d);
+	id_auth.id_key_sig[5] ^= 1;
+	args.id_block_en = 0;
+	args.auth_key_en = 2;
+	assert_err(__snp_launch_finish(sev, &args), 0);
+	sev_vm_free(sev);
 }
 
 static void *run_in_thread(void *arg)
@@ -582,27 +895,77 @@ static void *run_in_thread(void *arg)
 	return NULL;
 }
 
-/* None of the vCPUs may run while its state is taken. */
-SUBTEST(finish_busy)
+/* None of the vCPUs may run while its state is taken; the last one does. */
+static void finish_while_last_runs(uint32_t nr_vcpus)
 {
 	struct kvm_mp_state stopped = { .mp_state = KVM_MP_STATE_UNINITIALIZED };
 	struct sigaction action = { .sa_handler = do_nothing };
-	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *vcpus[SEV_MAX_VCPUS], *last;
 	pthread_t thread;
+	uint32_t i;
 
 	setup_started();
 	vm_create_irqchip(sev->vm);
-	vcpu = __vm_vcpu_add(sev->vm, 1);
-	vcpu_mp_state_set(vcpu, &stopped);
+	for (i = 0; i < nr_vcpus; i++)
+		vcpus[i] = __vm_vcpu_add(sev->vm, i + 1);
+	last = vcpus[nr_vcpus - 1];
+	vcpu_mp_state_set(last, &stopped);
 	sigaction(SIGUSR1, &action, NULL);
-	ASSERT_EQ(pthread_create(&thread, NULL, run_in_thread, vcpu), 0);
+	ASSERT_EQ(pthread_create(&thread, NULL, run_in_thread, last), 0);
 	/* Time enough to get there */
 	usleep(500000);
-	assert_err(finish(), EBUSY);
+	for (i = 0; i < 3; i++)
+		assert_err(finish(), EBUSY);
 
-	vcpu->run->immediate_exit = 1;
+	/* The others can be used, and have still the state that they had. */
+	for (i = 0; i < nr_vcpus - 1; i++) {
+		struct kvm_regs regs;
+
+		vcpu_regs_get(vcpus[i], &regs);
+		vcpu_regs_set(vcpus[i], &regs);
+	}
+
+	last->run->immediate_exit = 1;
 	pthread_kill(thread, SIGUSR1);
 	pthread_join(thread, NULL);
+	assert_err(finish(), 0);
+	sev_vm_free(sev);
+}
+
+SUBTEST(finish_busy)
+{
+	finish_while_last_runs(1);
+}
+
+SUBTEST(finish_busy_three_vcpus)
+{
+	finish_while_last_runs(3);
+}
+
+/* Nobody can debug what is encrypted. */
+SUBTEST(finish_while_debugged)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
+	struct kvm_guest_debug none = {};
+	struct kvm_debugregs regs;
+	struct kvm_vcpu *vcpu;
+
+	setup_started();
+	__vm_vcpu_add(sev->vm, 0);
+	vcpu = __vm_vcpu_add(sev->vm, 1);
+	vcpu_guest_debug_set(vcpu, &debug);
+	assert_err(finish(), EINVAL);
+	debug.control |= KVM_GUESTDBG_SINGLESTEP;
+	vcpu_guest_debug_set(vcpu, &debug);
+	assert_err(finish(), EINVAL);
+	vcpu_guest_debug_set(vcpu, &none);
+
+	vcpu_debugregs_get(vcpu, &regs);
+	regs.dr7 = 0x401;
+	vcpu_debugregs_set(vcpu, &regs);
+	assert_err(finish(), EINVAL);
+	regs.dr7 = 0x400;
+	vcpu_debugregs_set(vcpu, &regs);
 	assert_err(finish(), 0);
 	sev_vm_free(sev);
 }
@@ -623,12 +986,15 @@ SUBTEST(finish_arguments)
 		.id_block_en = 1,
 		.id_auth_uaddr = (uintptr_t)&id_auth,
 	};
+	assert_err(__snp_launch_finish(sev, &args), EINVAL);
 	args.id_block_uaddr = -8192ull;
 	assert_err(__snp_launch_finish(sev, &args), EFAULT);
 	args.id_block_uaddr = (uintptr_t)&id_block;
+	args.id_auth_uaddr = 0;
+	assert_err(__snp_launch_finish(sev, &args), EINVAL);
 	args.id_auth_uaddr = -8192ull;
 	assert_err(__snp_launch_finish(sev, &args), EFAULT);
-	assert_err(id_finish(false), 0);
+	assert_err(id_finish(0), 0);
 	sev_vm_free(sev);
 }
 
@@ -642,6 +1008,48 @@ static void measure_normal(uint64_t gpa, void *page)
 	snp_digest_page(digest, NORMAL, page, gpa);
 }
 
+#define XSAVE_HEADER	512		/* XSTATE_BV, first */
+#define XSAVE_YMM	576
+
+static bool have_avx(void)
+{
+	return kvm_get_supported_cpuid_entry(1)->ecx & BIT(28);
+}
+
+/*
+ * Give a vCPU registers of x87, SSE and AVX, each byte another one than its
+ * neighbours', on a stack that does not begin with the first.  Returns XCR0.
+ */
+static uint64_t set_fpu(struct kvm_vcpu *vcpu, struct kvm_xsave *xsave)
+{
+	/* Pi, as ST0 */
+	static const uint8_t pi[10] = {
+		0x35, 0xc2, 0x68, 0x21, 0xa2, 0xda, 0x0f, 0xc9, 0x00, 0x40,
+	};
+	struct kvm_xcrs xcrs = { .nr_xcrs = 1 };
+	uint8_t *area = (void *)xsave->region;
+	int i;
+
+	xcrs.xcrs[0].value = have_avx() ? 7 : 3;
+	vcpu_xcrs_set(vcpu, &xcrs);
+
+	memset(xsave, 0, sizeof(*xsave));
+	*(uint16_t *)(area + 0) = 0x27f;		/* FCW: 53 bits */
+	*(uint16_t *)(area + 2) = 0x2900;		/* FSW: TOP is 5, C0 */
+	area[4] = 0xff;
+	*(uint32_t *)(area + 24) = 0x1fa0;
+	for (i = 0; i < 8 * 16; i++)
+		area[32 + i] = i % 16 < 10 ? i + 1 : 0;
+	memcpy(area + 32, pi, sizeof(pi));
+	for (i = 0; i < 16 * 16; i++)
+		area[160 + i] = 3 * i + 1;
+	for (i = 0; have_avx() && i < 16 * 16; i++)
+		area[XSAVE_YMM + i] = 5 * i + 2;
+	*(uint64_t *)(area + XSAVE_HEADER) = xcrs.xcrs[0].value;
+	vcpu_ioctl(vcpu, KVM_SET_XSAVE, xsave);
+	return xcrs.xcrs[0].value;
+}
+
 /*
  * Give a vCPU a state of which all is known, and write the VMSA that the firmware
  * has to measure.
@@ -651,12 +1059,11 @@ static void make_vmsa(struct kvm_vcpu *vcpu, struct snp_vmsa *vmsa)
 	struct kvm_xsave xsave;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
-	uint8_t *fx = (void *)xsave.region;
-	int i;
+	uint64_t xcr0;
 
 	vcpu_sregs_get(vcpu, &sregs);
 	/* The host's machine check exceptions are on, whatever the guest wants. */
-	sregs.cr4 |= X86_CR4_MCE;
+	sregs.cr4 |= X86_CR4_MCE | X86_CR4_OSXSAVE;
 	sregs.fs = sregs.ds;
 	sregs.fs.base = 0x1234567000;
 	sregs.gs = sregs.fs;
@@ -684,50 +1091,15 @@ static void make_vmsa(struct kvm_vcpu *vcpu, struct snp_vmsa *vmsa)
 	regs.r15 = 0xffff;
 	vcpu_regs_set(vcpu, &regs);
 
-	/* Control and tag words, registers of x87 and SSE; none of AVX */
-	vcpu_ioctl(vcpu, KVM_GET_XSAVE, &xsave);
-	memset(fx, 0, 512);
-	*(uint16_t *)(fx + 0) = 0x37f;
-	*(uint16_t *)(fx + 2) = 0x3800;
-	fx[4] = 0x81;
-	*(uint32_t *)(fx + 24) = 0x1f80;
-	for (i = 0; i < 8 * 16; i++)
-		fx[32 + i] = i % 16 < 10 ? i + 1 : 0;
-	for (i = 0; i < 16 * 16; i++)
-		fx[160 + i] = 3 * i + 1;
-	*(uint64_t *)(fx + 512) = 3;
-	vcpu_ioctl(vcpu, KVM_SET_XSAVE, &xsave);
-
-	snp_vmsa_init(vmsa, &sregs, &regs, fx);
+	xcr0 = set_fpu(vcpu, &xsave);
+	snp_vmsa_init(vmsa, &sregs, &regs, (uint8_t *)xsave.region);
+	memcpy(vmsa->bytes + SNP_VMSA_XCR0, &xcr0, sizeof(xcr0));
 }
 
-/* Let the guest ask the firmware for a report, by a message that we seal. */
-static void get_report(uint64_t secrets_gva, uint64_t msg_gpa, uint8_t *msg,
-		       const uint8_t data[64], uint8_t *report)
+static void get_report(uint64_t secrets_gva, uint64_t msg_gpa, const uint8_t data[64],
+		       uint8_t *report)
 {
-	struct snp_report_req req = {};
-	uint8_t vmpck[32], answer[4096];
-	uint8_t *resp = msg + PAGE_SIZE;
-	int size;
-
-	sev_agent_do(agent, SEV_COPY, secrets_gva + SNP_SECRETS_VMPCK0, 32,
-		     agent->cmd_gva + offsetof(struct sev_agent_cmd, data));
-	memcpy(vmpck, agent->cmd->data, sizeof(vmpck));
-
-	memcpy(req.data, data, sizeof(req.data));
-	snp_msg_seal(msg, vmpck, 1, SNP_MSG_REPORT_REQ, &req, sizeof(req));
-	memset(resp, 0, PAGE_SIZE);
-	ghcb_init(&agent->cmd->ghcb_in, NAE_GUEST_REQUEST, msg_gpa,
-		  msg_gpa + PAGE_SIZE);
-	sev_agent_vmgexit(agent);
-	TEST_ASSERT(!ghcb_info1(agent) && !ghcb_info2(agent),
-		    "Guest request: 0x%lx 0x%lx", ghcb_info1(agent), ghcb_info2(agent));
-
-	size = snp_msg_open(resp, vmpck, 2, SNP_MSG_REPORT_RSP, answer);
-	ASSERT_EQ(size, 0x20 + SNP_REPORT_SIZE);
-	ASSERT_EQ(*(uint32_t *)answer, 0u);
-	ASSERT_EQ(*(uint32_t *)(answer + 4), (uint32_t)SNP_REPORT_SIZE);
-	memcpy(report, answer + 0x20, SNP_REPORT_SIZE);
+	snp_get_report(agent, secrets_gva, msg_gpa, 1, data, report);
 
 	/* A number is good for one message. */
 	sev_agent_vmgexit(agent);
@@ -739,7 +1111,7 @@ static void measure(uint32_t nr_vcpus)
 {
 	struct kvm_sev_snp_launch_finish finish_args = {};
 	uint64_t secrets_gpa, msg_gpa, page_gpa, gva;
-	uint8_t report[SNP_REPORT_SIZE], data[64], *msg;
+	uint8_t report[SNP_REPORT_SIZE], data[64];
 	struct snp_vmsa *vmsas = calloc(nr_vcpus, sizeof(*vmsas));
 	vm_vaddr_t secrets;
 	uint32_t i;
@@ -751,7 +1123,6 @@ static void measure(uint32_t nr_vcpus)
 
 	/* One page of each type, which are not of slot 0's */
 	sev_vm_alloc_shared(sev, 2 * PAGE_SIZE, &msg_gpa);
-	msg = addr_gpa2hva(sev->vm, msg_gpa);
 	vm_mem_region_add_private(sev->vm, GPA, SLOT, HUGE_SIZE / PAGE_SIZE, -1, 0);
 	vm_mem_set_private(sev->vm, GPA, HUGE_SIZE);
 	sev_vm_map(sev, GPA, HUGE_SIZE);
@@ -790,7 +1161,7 @@ static void measure(uint32_t nr_vcpus)
 
 	for (i = 0; i < sizeof(data); i++)
 		data[i] = i ^ 0xa5;
-	get_report(secrets, msg_gpa, msg, data, report);
+	get_report(secrets, msg_gpa, data, report);
 	TEST_ASSERT(!memcmp(report + SNP_REPORT_DATA, data, sizeof(data)),
 		    "The report has other data than were asked for");
 	ASSERT_EQ(*(uint64_t *)(report + SNP_REPORT_POLICY), (uint64_t)SNP_POLICY);
@@ -810,6 +1181,120 @@ SUBTEST(measurement)
 SUBTEST(measurement_two_vcpus)
 {
 	measure(2);
+}
+
+/* A guest that may not use the chip's key gets no report by it. */
+SUBTEST(vcek_disabled)
+{
+	static const uint8_t values[] = { 0, 1, 2, 0xff };
+	uint8_t report[SNP_REPORT_SIZE], data[64] = {};
+	struct kvm_sev_snp_launch_finish finish_args = {};
+	uint64_t msg_gpa;
+	uint32_t status;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(values); i++) {
+		sev = sev_vm_create_agents(KVM_X86_SNP_VM, 1);
+		agent = &sev->agents[0];
+		sev_vm_alloc_shared(sev, 2 * PAGE_SIZE, &msg_gpa);
+		vm_mem_region_add_private(sev->vm, GPA, SLOT, HUGE_SIZE / PAGE_SIZE, -1, 0);
+		vm_mem_set_private(sev->vm, GPA, HUGE_SIZE);
+		sev_vm_map(sev, GPA, HUGE_SIZE);
+		sev_vm_seal(sev);
+		snp_launch_start(sev);
+		snp_launch_update_slot0(sev, NULL);
+		snp_launch_update(sev, GPA, addr_gpa2hva(sev->vm, GPA), PAGE_SIZE, SECRETS);
+		finish_args.vcek_disabled = values[i];
+		assert_err(__snp_launch_finish(sev, &finish_args), 0);
+		sev_agent_boot(agent);
+
+		status = __snp_get_report(agent, GPA, msg_gpa, 1, data, report);
+		ASSERT_EQ(status, values[i] ? (uint32_t)SNP_REPORT_INVALID_KEY : 0);
+		if (!status)
+			ASSERT_EQ(*(uint32_t *)(report + SNP_REPORT_KEY_INFO) & 1, 0u);
+		sev_vm_free(sev);
+	}
+}
+
+/* --- registers of the FPU ------------------------------------------------------ */
+
+/* RDI is where XSAVE writes to, RSI the agent's; nothing comes before it. */
+void xsave_first(void);
+asm(".pushsection .text\n"
+	".globl xsave_first\n"
+	"xsave_first:\n\t"
+	"mov $7, %eax\n\t"
+	"xor %edx, %edx\n\t"
+	"xsave64 (%rdi)\n\t"
+	"mov %rsi, %rdi\n\t"
+	"jmp sev_agent_main\n"
+	".popsection");
+
+static void assert_same(const char *what, const uint8_t *found, const uint8_t *set,
+			size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size; i++)
+		TEST_ASSERT(found[i] == set[i], "%s, byte %zu: the guest has 0x%x, not 0x%x",
+			    what, i, found[i], set[i]);
+}
+
+/* What userspace gives a vCPU before the launch is what the guest begins with. */
+static void check_first_fpu(unsigned long type)
+{
+	struct kvm_xsave xsave;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	vm_vaddr_t area_gva;
+	uint64_t area_gpa, xcr0;
+	uint8_t *set, *found;
+	char name[8];
+	int i;
+
+	if (!sev_type_supported(type))
+		subtest_skip("no VMs of that type");
+
+	sev = sev_vm_create_agents(type, 1);
+	agent = &sev->agents[0];
+	area_gva = sev_vm_alloc_shared(sev, PAGE_SIZE, &area_gpa);
+	found = addr_gpa2hva(sev->vm, area_gpa);
+	memset(found, 0, PAGE_SIZE);
+
+	vcpu_sregs_get(agent->vcpu, &sregs);
+	sregs.cr4 |= X86_CR4_OSXSAVE;
+	vcpu_sregs_set(agent->vcpu, &sregs);
+	vcpu_regs_get(agent->vcpu, &regs);
+	regs.rip = (uintptr_t)xsave_first;
+	regs.rdi = area_gva;
+	regs.rsi = agent->cmd_gva;
+	vcpu_regs_set(agent->vcpu, &regs);
+	xcr0 = set_fpu(agent->vcpu, &xsave);
+	set = (uint8_t *)xsave.region;
+	sev_vm_launch(sev);
+
+	ASSERT_EQ(*(uint64_t *)(found + XSAVE_HEADER), xcr0);
+	/* FCW, FSW, FTW; MXCSR */
+	assert_same("x87 control", found, set, 5);
+	assert_same("MXCSR", found + 24, set + 24, 4);
+	for (i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "ST%d", i);
+		assert_same(name, found + 32 + i * 16, set + 32 + i * 16, 10);
+	}
+	assert_same("XMM", found + 160, set + 160, 256);
+	if (have_avx())
+		assert_same("YMM", found + XSAVE_YMM, set + XSAVE_YMM, 256);
+	sev_vm_free(sev);
+}
+
+SUBTEST(fpu_of_snp_guest)
+{
+	check_first_fpu(KVM_X86_SNP_VM);
+}
+
+SUBTEST(fpu_of_sev_es_guest)
+{
+	check_first_fpu(KVM_X86_SEV_ES_VM);
 }
 
 /* --- what waits for the end of the launch ------------------------------------- */

@@ -17,9 +17,10 @@
 #include "kvm_util.h"
 #include "private_mem.h"
 
-/* Guest policies: SEV-ES (SEV API 55766, 3.1); SNP (56860, 4.3) */
+/* Guest policies: SEV and SEV-ES (SEV API 55766, 3.1); SNP (56860, 4.3) */
 #define SEV_POLICY_NODBG	BIT(0)
 #define SEV_POLICY_ES		BIT(2)
+#define SEV_POLICY_NOSEND	BIT(3)
 #define SNP_POLICY_SMT		BIT_ULL(16)
 #define SNP_POLICY_ONE		BIT_ULL(17)
 #define SNP_POLICY_MIGRATE_MA	BIT_ULL(18)
@@ -28,6 +29,8 @@
 
 /* What the firmware says */
 #define SEV_FW_OK			0x00
+#define SEV_FW_INVALID_GUEST_STATE	0x02
+#define SEV_FW_INVALID_LENGTH		0x04
 #define SEV_FW_POLICY_FAILURE		0x07
 #define SEV_FW_BAD_SIGNATURE		0x0a
 #define SEV_FW_BAD_MEASUREMENT		0x0b
@@ -61,12 +64,16 @@
 #define GHCB_HV_FT_AP_CREATION		BIT_ULL(1)
 
 /* Non-automatic exits (56421, 2.6 and 4.1) */
+#define NAE_RDTSC			0x6e
 #define NAE_CPUID			0x72
 #define NAE_IOIO			0x7b
 #define NAE_MSR				0x7c
 #define NAE_VMMCALL			0x81
+#define NAE_RDTSCP			0x87
 #define NAE_MMIO_READ			0x80000001
 #define NAE_MMIO_WRITE			0x80000002
+#define NAE_AP_RESET_HOLD		0x80000004
+#define NAE_AP_JUMP_TABLE		0x80000005
 #define NAE_PSC				0x80000010
 #define NAE_GUEST_REQUEST		0x80000011
 #define NAE_EXT_GUEST_REQUEST		0x80000012
@@ -110,6 +117,7 @@
 #define GHCB_RCX			0x308
 #define GHCB_RDX			0x310
 #define GHCB_RBX			0x318
+#define GHCB_RSI			0x330
 #define GHCB_EXIT_CODE			0x390
 #define GHCB_EXIT_INFO1			0x398
 #define GHCB_EXIT_INFO2			0x3a0
@@ -263,6 +271,12 @@ vm_vaddr_t sev_vm_alloc_private(struct sev_vm *sev, size_t size, uint64_t *gpa);
  */
 void sev_vm_seal(struct sev_vm *sev);
 void sev_vm_launch(struct sev_vm *sev);
+/*
+ * All that is private in slot 0 of a SEV or SEV-ES guest, which KVM is told of.
+ * @before sees it while it is plain, if not NULL.
+ */
+void sev_launch_update_slot0(struct sev_vm *sev,
+			     void (*before)(const void *data, uint64_t size));
 int __snp_launch_start(struct sev_vm *sev, uint64_t policy);
 void snp_launch_start(struct sev_vm *sev);
 int __snp_launch_update(struct sev_vm *sev, uint64_t gpa, void *src,
@@ -280,9 +294,16 @@ struct snp_vmsa {
 	uint8_t bytes[4096];
 };
 
-/* @fxsave has what is of x87 and SSE; NULL: as after a reset. */
+/* Offsets in it of what snp_vmsa_init() does not know */
+#define SNP_VMSA_VMPL	0x0ca
+#define SNP_VMSA_XCR0	0x3e8
+
+/*
+ * @xsave has what is of x87, SSE and AVX, in the standard format; NULL: as after
+ * a reset.
+ */
 void snp_vmsa_init(struct snp_vmsa *vmsa, const struct kvm_sregs *sregs,
-		   const struct kvm_regs *regs, const uint8_t *fxsave);
+		   const struct kvm_regs *regs, const uint8_t *xsave);
 
 /* For guest code: be an agent, from the beginning. */
 void __noreturn sev_agent_main(struct sev_agent_cmd *cmd);
@@ -316,6 +337,8 @@ uint64_t sev_agent_rmpadjust(struct sev_agent *agent, uint64_t gpa,
 /* VMGEXIT with what is in cmd->ghcb_in, or by the MSR; no exit may come up. */
 void sev_agent_vmgexit(struct sev_agent *agent);
 uint64_t sev_agent_msr(struct sev_agent *agent, uint64_t msr);
+/* Write a MSR, other than the GHCB's, by a VMGEXIT that must not fail. */
+void sev_agent_wrmsr(struct sev_agent *agent, uint32_t index, uint64_t value);
 
 /* The last VMGEXIT's SW_EXITINFO1 and SW_EXITINFO2 */
 static inline uint64_t ghcb_info1(struct sev_agent *agent)

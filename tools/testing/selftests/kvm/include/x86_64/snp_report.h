@@ -51,15 +51,40 @@ struct snp_report_req {
 	uint8_t rsvd[24];
 };
 
-/* The answer, with the report (56860, 7.3) at 0x20 */
+/* The answer: a status, 0 or, for instance, */
+#define SNP_REPORT_INVALID_KEY	0x27
+/* and the report (56860, 7.3) at 0x20 */
 #define SNP_REPORT_SIZE		0x4a0
 #define SNP_REPORT_GUEST_SVN	0x004
 #define SNP_REPORT_POLICY	0x008
 #define SNP_REPORT_FAMILY_ID	0x010
 #define SNP_REPORT_IMAGE_ID	0x020
+#define SNP_REPORT_CURRENT_TCB	0x038
+#define SNP_REPORT_KEY_INFO	0x048
 #define SNP_REPORT_DATA		0x050
 #define SNP_REPORT_MEASUREMENT	0x090
 #define SNP_REPORT_HOST_DATA	0x0c0
 #define SNP_REPORT_ID_KEY	0x0e0
+#define SNP_REPORT_REPORTED_TCB	0x180
+#define SNP_REPORT_CHIP_ID	0x1a0
+#define SNP_REPORT_COMMITTED_TCB	0x1e0
+#define SNP_REPORT_CURRENT_VERSION	0x1e8
+#define SNP_REPORT_COMMITTED_VERSION	0x1ec
+#define SNP_REPORT_SIGNATURE	0x2a0
+
+struct sev_agent;
+
+/*
+ * Let the guest ask the firmware for a report, by a message that we seal, number
+ * @seqno; the answer is the next one.  Its secrets page is at @secrets_gva, and
+ * there are two pages at @msg_gpa that are shared.  The result is the firmware's
+ * status; with 0 there is a report, which snp_get_report() insists on.
+ */
+uint32_t __snp_get_report(struct sev_agent *agent, uint64_t secrets_gva,
+			  uint64_t msg_gpa, uint64_t seqno, const uint8_t data[64],
+			  uint8_t report[SNP_REPORT_SIZE]);
+void snp_get_report(struct sev_agent *agent, uint64_t secrets_gva, uint64_t msg_gpa,
+		    uint64_t seqno, const uint8_t data[64],
+		    uint8_t report[SNP_REPORT_SIZE]);
 
 #endif /* SELFTEST_KVM_SNP_REPORT_H */

@@ -513,6 +513,8 @@ static void snp_launch(struct sev_vm *sev)
 		    sev->fw_error);
 }
 
+static void (*update_before)(const void *data, uint64_t size);
+
 static void sev_update_range(struct sev_vm *sev, uint64_t gpa, void *hva,
 			     uint64_t size)
 {
@@ -521,7 +523,22 @@ static void sev_update_range(struct sev_vm *sev, uint64_t gpa, void *hva,
 		.len = size,
 	};
 
+	if (update_before)
+		update_before(hva, size);
 	sev_cmd(sev, KVM_SEV_LAUNCH_UPDATE_DATA, &update);
+}
+
+void sev_launch_update_slot0(struct sev_vm *sev,
+			     void (*before)(const void *data, uint64_t size))
+{
+	struct kvm_enc_region region = {
+		.addr = slot0(sev)->region.userspace_addr,
+		.size = slot0(sev)->region.memory_size,
+	};
+
+	vm_ioctl(sev->vm, KVM_MEMORY_ENCRYPT_REG_REGION, &region);
+	update_before = before;
+	call_for_ranges(sev, sev_update_range);
 }
 
 static void sev_launch(struct sev_vm *sev)
@@ -531,15 +548,10 @@ static void sev_launch(struct sev_vm *sev)
 		.policy = es ? SEV_POLICY_ES : 0,
 	};
 	struct kvm_sev_launch_measure measure = {};
-	struct kvm_enc_region region = {
-		.addr = slot0(sev)->region.userspace_addr,
-		.size = slot0(sev)->region.memory_size,
-	};
 	uint8_t blob[256];
 
 	sev_cmd(sev, KVM_SEV_LAUNCH_START, &start);
-	vm_ioctl(sev->vm, KVM_MEMORY_ENCRYPT_REG_REGION, &region);
-	call_for_ranges(sev, sev_update_range);
+	sev_launch_update_slot0(sev, NULL);
 	if (es)
 		sev_cmd(sev, KVM_SEV_LAUNCH_UPDATE_VMSA, NULL);
 
@@ -581,7 +593,7 @@ static void vmsa_put_table(struct snp_vmsa *vmsa, unsigned int offset,
 
 /* Layout: APM volume 2, table B-4 */
 void snp_vmsa_init(struct snp_vmsa *vmsa, const struct kvm_sregs *sregs,
-		   const struct kvm_regs *regs, const uint8_t *fxsave)
+		   const struct kvm_regs *regs, const uint8_t *xsave)
 {
 	int i;
 
@@ -623,22 +635,26 @@ void snp_vmsa_init(struct snp_vmsa *vmsa, const struct kvm_sregs *sregs,
 	vmsa_put(vmsa, 0x370, regs->r14, 8);
 	vmsa_put(vmsa, 0x378, regs->r15, 8);
 	vmsa_put(vmsa, 0x3b0, SEV_FEAT_SNP_ACTIVE, 8);
-	vmsa_put(vmsa, 0x3e8, 1, 8);				/* XCR0 */
+	vmsa_put(vmsa, SNP_VMSA_XCR0, 1, 8);
 
 	vmsa_put(vmsa, 0x408, 0x1f80, 4);			/* MXCSR */
 	vmsa_put(vmsa, 0x410, 0x37f, 2);			/* FCW */
-	if (!fxsave)
+	if (!xsave)
 		return;
-	memcpy(vmsa->bytes + 0x400, fxsave + 16, 8);		/* data pointer */
-	memcpy(vmsa->bytes + 0x408, fxsave + 24, 4);
-	memcpy(vmsa->bytes + 0x40c, fxsave + 4, 2);		/* FTW */
-	memcpy(vmsa->bytes + 0x40e, fxsave + 2, 2);		/* FSW */
-	memcpy(vmsa->bytes + 0x410, fxsave, 2);
-	memcpy(vmsa->bytes + 0x412, fxsave + 6, 2);		/* FOP */
-	memcpy(vmsa->bytes + 0x418, fxsave + 8, 8);		/* RIP */
-	for (i = 0; i < 8; i++)
-		memcpy(vmsa->bytes + 0x420 + i * 10, fxsave + 32 + i * 16, 10);
-	memcpy(vmsa->bytes + 0x470, fxsave + 160, 256);		/* XMM */
+	memcpy(vmsa->bytes + 0x400, xsave + 16, 8);		/* data pointer */
+	memcpy(vmsa->bytes + 0x408, xsave + 24, 4);
+	memcpy(vmsa->bytes + 0x40c, xsave + 4, 2);		/* FTW */
+	memcpy(vmsa->bytes + 0x40e, xsave + 2, 2);		/* FSW */
+	memcpy(vmsa->bytes + 0x410, xsave, 2);
+	memcpy(vmsa->bytes + 0x412, xsave + 6, 2);		/* FOP */
+	memcpy(vmsa->bytes + 0x418, xsave + 8, 8);		/* RIP */
+	/* The low 8 bytes of all ST registers, then the high 2 bytes of all */
+	for (i = 0; i < 8; i++) {
+		memcpy(vmsa->bytes + 0x420 + i * 8, xsave + 32 + i * 16, 8);
+		memcpy(vmsa->bytes + 0x460 + i * 2, xsave + 32 + i * 16 + 8, 2);
+	}
+	memcpy(vmsa->bytes + 0x470, xsave + 160, 256);		/* XMM */
+	memcpy(vmsa->bytes + 0x570, xsave + 576, 256);		/* upper half of YMM */
 }
 
 void sev_agent_boot(struct sev_agent *agent)
@@ -779,6 +795,19 @@ void sev_agent_vmgexit(struct sev_agent *agent)
 uint64_t sev_agent_msr(struct sev_agent *agent, uint64_t msr)
 {
 	return sev_agent_do(agent, SEV_MSR, 0, 0, msr);
+}
+
+void sev_agent_wrmsr(struct sev_agent *agent, uint32_t index, uint64_t value)
+{
+	struct ghcb_page *ghcb = &agent->cmd->ghcb_in;
+
+	ghcb_init(ghcb, NAE_MSR, 1, 0);
+	ghcb_put(ghcb, GHCB_RCX, index);
+	ghcb_put(ghcb, GHCB_RAX, (uint32_t)value);
+	ghcb_put(ghcb, GHCB_RDX, value >> 32);
+	sev_agent_vmgexit(agent);
+	TEST_ASSERT(!ghcb_info1(agent), "WRMSR 0x%x of 0x%lx: result 0x%lx 0x%lx",
+		    index, value, ghcb_info1(agent), ghcb_info2(agent));
 }
 
 void sev_agent_assert_memory_fault(struct sev_agent *agent, int rc, uint64_t gpa,

@@ -5,6 +5,11 @@
  */
 #include <string.h>
 
+#include "test_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "sev_owner.h"
+#include "sev_vm.h"
 #include "snp_report.h"
 
 /* --- SHA-384 (FIPS 180-4) --------------------------------------------------- */
@@ -103,88 +108,7 @@ void sha384(const void *data, size_t size, uint8_t digest[SHA384_SIZE])
 		digest[i] = h[i / 8] >> (56 - i % 8 * 8);
 }
 
-/* --- AES-256-GCM (FIPS 197, SP 800-38D) --------------------------------------- */
-
-static uint8_t aes_sbox[256];
-
-static uint8_t aes_xtime(uint8_t x)
-{
-	return x << 1 ^ (x & 0x80 ? 0x1b : 0);
-}
-
-static uint8_t rol8(uint8_t x, int n)
-{
-	return x << n | x >> (8 - n);
-}
-
-/* p runs through all of the field by powers of 3, q through the inverses. */
-static void aes_make_sbox(void)
-{
-	uint8_t p = 1, q = 1;
-
-	do {
-		p ^= aes_xtime(p);
-		q ^= q << 1;
-		q ^= q << 2;
-		q ^= q << 4;
-		if (q & 0x80)
-			q ^= 0x09;
-		aes_sbox[p] = q ^ rol8(q, 1) ^ rol8(q, 2) ^ rol8(q, 3) ^
-			      rol8(q, 4) ^ 0x63;
-	} while (p != 1);
-	aes_sbox[0] = 0x63;
-}
-
-static void aes256_expand(const uint8_t key[32], uint8_t round_keys[240])
-{
-	uint8_t t[4], tmp, rcon = 1;
-	int i, j;
-
-	memcpy(round_keys, key, 32);
-	for (i = 32; i < 240; i += 4) {
-		memcpy(t, round_keys + i - 4, 4);
-		if (i % 32 == 0) {
-			tmp = t[0];
-			t[0] = aes_sbox[t[1]] ^ rcon;
-			t[1] = aes_sbox[t[2]];
-			t[2] = aes_sbox[t[3]];
-			t[3] = aes_sbox[tmp];
-			rcon = aes_xtime(rcon);
-		} else if (i % 32 == 16) {
-			for (j = 0; j < 4; j++)
-				t[j] = aes_sbox[t[j]];
-		}
-		for (j = 0; j < 4; j++)
-			round_keys[i + j] = round_keys[i - 32 + j] ^ t[j];
-	}
-}
-
-static void aes256_encrypt(const uint8_t round_keys[240], const uint8_t in[16],
-			   uint8_t out[16])
-{
-	uint8_t s[16], t[16];
-	int i, c, round;
-
-	for (i = 0; i < 16; i++)
-		s[i] = in[i] ^ round_keys[i];
-	for (round = 1; round <= 14; round++) {
-		/* SubBytes and ShiftRows */
-		for (i = 0; i < 16; i++)
-			t[i] = aes_sbox[s[(i + i % 4 * 4) % 16]];
-		/* MixColumns, but not in the last round */
-		for (c = 0; c < 16 && round < 14; c += 4) {
-			uint8_t a = t[c], all = a ^ t[c + 1] ^ t[c + 2] ^ t[c + 3];
-
-			t[c] ^= all ^ aes_xtime(t[c] ^ t[c + 1]);
-			t[c + 1] ^= all ^ aes_xtime(t[c + 1] ^ t[c + 2]);
-			t[c + 2] ^= all ^ aes_xtime(t[c + 2] ^ t[c + 3]);
-			t[c + 3] ^= all ^ aes_xtime(t[c + 3] ^ a);
-		}
-		for (i = 0; i < 16; i++)
-			s[i] = t[i] ^ round_keys[round * 16 + i];
-	}
-	memcpy(out, s, 16);
-}
+/* --- AES-256-GCM (SP 800-38D) -------------------------------------------------- */
 
 /* y = (y ^ block) * h in GF(2^128), bits in GCM's order */
 static void ghash(uint8_t y[16], const uint8_t h[16], const uint8_t *data,
@@ -225,16 +149,16 @@ void aes256_gcm(const uint8_t key[32], const uint8_t iv[12], const void *aad,
 		size_t aad_size, const void *in, void *out, size_t size,
 		int encrypt, uint8_t tag[16])
 {
-	uint8_t round_keys[240], h[16] = {}, counter[16] = {}, pad[16];
+	uint8_t h[16] = {}, counter[16] = {}, pad[16];
 	uint8_t y[16] = {}, lengths[16] = {};
 	const uint8_t *src = in;
 	uint8_t *dst = out;
+	struct aes aes;
 	size_t i;
 	int j;
 
-	aes_make_sbox();
-	aes256_expand(key, round_keys);
-	aes256_encrypt(round_keys, h, h);
+	aes_init(&aes, key, 32);
+	aes_encrypt(&aes, h, h);
 	memcpy(counter, iv, 12);
 
 	ghash_all(y, h, aad, aad_size);
@@ -244,7 +168,7 @@ void aes256_gcm(const uint8_t key[32], const uint8_t iv[12], const void *aad,
 		if (i % 16 == 0) {
 			for (j = 0; j < 4; j++)
 				counter[15 - j] = (i / 16 + 2) >> (8 * j);
-			aes256_encrypt(round_keys, counter, pad);
+			aes_encrypt(&aes, counter, pad);
 		}
 		dst[i] = src[i] ^ pad[i % 16];
 	}
@@ -259,7 +183,7 @@ void aes256_gcm(const uint8_t key[32], const uint8_t iv[12], const void *aad,
 
 	memset(counter + 12, 0, 4);
 	counter[15] = 1;
-	aes256_encrypt(round_keys, counter, tag);
+	aes_encrypt(&aes, counter, tag);
 	for (j = 0; j < 16; j++)
 		tag[j] ^= y[j];
 }
@@ -337,4 +261,48 @@ int snp_msg_open(const uint8_t page[4096], const uint8_t vmpck[32],
 	aes256_gcm(vmpck, iv, page + MSG_AAD, SNP_MSG_PAYLOAD - MSG_AAD,
 		   page + SNP_MSG_PAYLOAD, payload, size, 0, tag);
 	return memcmp(tag, page + MSG_TAG, sizeof(tag)) ? -1 : size;
+}
+
+uint32_t __snp_get_report(struct sev_agent *agent, uint64_t secrets_gva,
+			  uint64_t msg_gpa, uint64_t seqno, const uint8_t data[64],
+			  uint8_t report[SNP_REPORT_SIZE])
+{
+	uint8_t *msg = addr_gpa2hva(agent->sev->vm, msg_gpa);
+	uint8_t *resp = addr_gpa2hva(agent->sev->vm, msg_gpa + PAGE_SIZE);
+	struct snp_report_req req = {};
+	uint8_t vmpck[32], answer[4096];
+	int size;
+
+	sev_agent_do(agent, SEV_COPY, secrets_gva + SNP_SECRETS_VMPCK0, 32,
+		     agent->cmd_gva + offsetof(struct sev_agent_cmd, data));
+	memcpy(vmpck, agent->cmd->data, sizeof(vmpck));
+
+	memcpy(req.data, data, sizeof(req.data));
+	snp_msg_seal(msg, vmpck, seqno, SNP_MSG_REPORT_REQ, &req, sizeof(req));
+	memset(resp, 0, PAGE_SIZE);
+	ghcb_init(&agent->cmd->ghcb_in, NAE_GUEST_REQUEST, msg_gpa,
+		  msg_gpa + PAGE_SIZE);
+	sev_agent_vmgexit(agent);
+	TEST_ASSERT(!ghcb_info1(agent) && !ghcb_info2(agent),
+		    "Guest request: 0x%lx 0x%lx", ghcb_info1(agent), ghcb_info2(agent));
+
+	size = snp_msg_open(resp, vmpck, seqno + 1, SNP_MSG_REPORT_RSP, answer);
+	TEST_ASSERT(size >= 0x20, "No answer: %d", size);
+	if (*(uint32_t *)answer)
+		return *(uint32_t *)answer;
+
+	ASSERT_EQ(size, 0x20 + SNP_REPORT_SIZE);
+	ASSERT_EQ(*(uint32_t *)(answer + 4), (uint32_t)SNP_REPORT_SIZE);
+	memcpy(report, answer + 0x20, SNP_REPORT_SIZE);
+	return 0;
+}
+
+void snp_get_report(struct sev_agent *agent, uint64_t secrets_gva, uint64_t msg_gpa,
+		    uint64_t seqno, const uint8_t data[64],
+		    uint8_t report[SNP_REPORT_SIZE])
+{
+	uint32_t status = __snp_get_report(agent, secrets_gva, msg_gpa, seqno, data,
+					   report);
+
+	TEST_ASSERT(!status, "No report: 0x%x", status);
 }
