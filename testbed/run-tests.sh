@@ -49,7 +49,7 @@ done
 for part in ${config//+/ }; do
 	[ -f "$here/configs/$part.config" ] || bail "no configuration named $part in $here/configs"
 done
-sev='^x86_64/(sev_init2|snp_)'
+sev='^x86_64/(sev_(guest|init2|params)|snp_)'
 
 export LINUX=${LINUX:-$top/build/linux}
 kout=${KBUILD_OUT:-$top/build/kernel/$config}
@@ -181,8 +181,9 @@ quiet=${QUIET:-$((longest + 60))}
 comment() { tr -d '\r' | cut -c1-200 | sed 's/^/# /'; }
 
 finish() { # number, name, seconds, result of the guest's runner
-	local subs lines verdict why=''
+	local subs lines skips verdict why=''
 	lines=$(grep -cE '^# *(not )?ok [0-9]' "$log") || true
+	skips=$(grep -cE '^# *ok [0-9].*# SKIP' "$log") || true
 	subs=$(grep -E '^# *not ok [0-9]' "$log" | grep -vcE '# (SKIP|TODO)') || true
 	# A KUnit suite's own line is not one more test
 	subtests=$((subtests + lines))
@@ -206,7 +207,8 @@ finish() { # number, name, seconds, result of the guest's runner
 	printf '%s %s %s\n' "$2" "$3" "$verdict$why" >> "$results/times"
 	# SKIP must come first after the #
 	if [ "$lines" -gt 0 ]; then
-		why="${why:- #} ($lines subtests, $3 s)"
+		[ "$skips" -eq 0 ] && skips='' || skips=", $skips of them skipped"
+		why="${why:- #} ($lines subtests$skips, $3 s)"
 	else
 		why="${why:- #} ($3 s)"
 	fi

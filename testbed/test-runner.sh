@@ -113,7 +113,7 @@ unset APPEND
 
 RESULTS=$work/results "$here/run-tests.sh" --list base > "$work/out" 2>&1
 check "tests of SEV-SNP wait for a computer that has it" \
-	test "$(grep -cE '^x86_64/(sev_init2|snp_)' "$work/out")" -eq 0
+	test "$(grep -cE '^x86_64/(sev_(guest|init2|params)|snp_)' "$work/out")" -eq 0
 
 # Not built, but listed: it must not go unnoticed
 status=0

@@ -31,27 +31,30 @@ prepare_host "${KERNEL:-ours}"
 rm -rf "$results"
 mkdir -p "$results/root/testbed"
 results=$(cd "$results" && pwd)
-cp "$here/failures/start" "$stout/bin/x86_64/snp_failure_test" "$results/root/testbed/"
+cp "$here/failures/start" "$stout"/bin/x86_64/snp_{failure,platform}_test "$results/root/testbed/"
 "$here/../mkinitramfs.sh" -o "$results/initramfs" -m "$kout/modroot" "$results/root"
 rm -rf "$results/root"
 
-names=() args=() says=() lived=() kept=()
+names=() args=() append=() says=() lived=() kept=()
 while IFS='|' read -r name machine output live keep; do
 	read -r name <<< "$name"
 	[ "$#" -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
-	read -r machine <<< "$machine"
-	case $machine in
-	psp=*)
-		IFS=, read -r command code nth <<< "${machine#psp=}"
-		machine="-global amd-psp.fail-command=$command -global amd-psp.fail-status=$code"
-		[ -z "$nth" ] || machine+=" -global amd-psp.fail-nth=$nth"
-		;;
-	rmp=*) machine="-global x86-rmp.${machine#rmp=}" ;;
-	esac
+	arg='' word='testbed.modules='
+	for what in $machine; do
+		case $what in
+		psp=*)
+			IFS=, read -r command code nth <<< "${what#psp=}"
+			arg+=" -global amd-psp.fail-command=$command -global amd-psp.fail-status=$code"
+			[ -z "$nth" ] || arg+=" -global amd-psp.fail-nth=$nth"
+			;;
+		rmp=*) arg+=" -global x86-rmp.${what#rmp=}" ;;
+		*) word+=" failures.$what" ;;
+		esac
+	done
 	read -r output <<< "$output"
 	read -r live <<< "$live"
 	read -r keep <<< "$keep"
-	names+=("$name") args+=("$machine") says+=("$output") lived+=("$live") kept+=("$keep")
+	names+=("$name") args+=("$arg") append+=("$word") says+=("$output") lived+=("$live") kept+=("$keep")
 done < <(sed '/^#/d;/^$/d' "$here/failures/table")
 [ "${#names[@]}" -gt 0 ] || bail "no failure of that name: $*"
 
@@ -62,7 +65,7 @@ for i in "${!names[@]}"; do
 	name=${names[i]} why=() status=0 started=$SECONDS
 	log=$results/$name.log
 	MACHINE_ARGS="${MACHINE_ARGS:-} ${args[i]}" "$here/boot.sh" -k "$kout/bzImage" -i "$results/initramfs" \
-		-l "$log" -t 240 -a testbed.modules= > "$results/$name.out" 2> "$results/$name.err" \
+		-l "$log" -t 240 -a "${append[i]}" > "$results/$name.out" 2> "$results/$name.err" \
 		< /dev/null || status=$?
 	out=$(tr -d '\r' < "$results/$name.out")
 	[ "$status" -eq 0 ] || why+=("status $status")

@@ -98,7 +98,7 @@ if [ -n "$beside" ]; then
 	# all ASIDs, or has guests that give up
 	case $kernel in
 	6.12) program=x86_64/sev_migrate_tests subtests=() ;;
-	*) program=x86_64/sev_init2_test subtests=(sev_es_guest sev_es_guest_version_1) ;;
+	*) program=x86_64/sev_guest_test subtests=(sev_es_guest sev_es_guest_version_1) ;;
 	esac
 	[ -n "${NO_BUILD:-}" ] ||
 		LINUX=$linux "$here/../build-selftests.sh" "$stout" "$program" 2>&1 | sed -u 's/^/# /' >&4
