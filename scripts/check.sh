@@ -41,6 +41,7 @@ command_of() {
 	verify) echo testbed/snp/test-verify.py ;;
 	snp-host) echo "testbed/snp/run-selftests.sh -k ours" ;;
 	snp-host-1) echo "testbed/snp/run-selftests.sh -k ours -c 1 $snp_on_1" ;;
+	snp-debug) echo "testbed/snp/run-selftests.sh -k debug" ;;
 	snp-guest) echo "testbed/snp/run-guest.sh -T -k ours -c 2 -v 2 -n -p" ;;
 	snp-failures) echo testbed/snp/run-failures.sh ;;
 	snp-ends) echo testbed/snp/run-ends.sh ;;
@@ -57,7 +58,7 @@ for arg; do
 		groups+=(shell+tooling+series+qemu-tooling+qemu-series+bench+runner+lint base)
 		[ "$prefixes" = 0 ] || groups+=(prefixes qemu-prefixes)
 		groups+=(debug+debug-faults)
-		groups+=(snp+psp+verify snp-host+snp-guest snp-host-1+snp-failures snp-ends)
+		groups+=(snp+psp+verify snp-host+snp-guest snp-host-1+snp-failures snp-ends+snp-debug)
 		;;
 	emulator) groups+=(snp+psp+verify) ;;
 	quick) groups+=(shell+tooling+qemu-tooling+bench quick) ;;

@@ -105,6 +105,8 @@ uint64_t guest_memfd_break_page(int fd, int flag, const bool *except)
 	int file = open_flags();
 
 	filter_by_file(fd);
+	/* New pages wait on the processors' lists, until somebody wants all on the LRU. */
+	write_file("/proc/sys/vm/compact_memory", "1");
 	while (!broken && (nr = read_flags(file, pfn, flags))) {
 		for (i = 0; i < nr && !broken; i++) {
 			if (!(flags[i] & BIT_ULL(flag)) || flags[i] & KPF_OTHERS ||
