@@ -44,10 +44,10 @@ int snp_ioctl_platform_status(struct sev_issue_cmd *argp)
 	if (!sev || !argp->data)
 		return -EINVAL;
 
+	argp->error = SEV_RET_NO_FW_CALL;
 	if (sev->snp->lost >= SNP_MAX_LOST)
 		return -EIO;
 
-	argp->error = SEV_RET_NO_FW_CALL;
 	out = &sev->snp->out[0];
 	ret = snp_lend_out(sev, out, sizeof(status));
 	if (ret)
@@ -55,7 +55,7 @@ int snp_ioctl_platform_status(struct sev_issue_cmd *argp)
 
 	data.address = __psp_pa(out->buf);
 	ret = __sev_do_cmd_locked(SEV_CMD_SNP_PLATFORM_STATUS, &data, &argp->error);
-	/* A firmware that does not answer keeps the buffer. */
+	/* If the firmware has not answered, the buffer may be gone already. */
 	if (!ret)
 		memcpy(&status, out->buf, sizeof(status));
 	snp_take_back_out(sev, out);

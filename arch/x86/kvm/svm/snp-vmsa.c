@@ -238,8 +238,9 @@ int snp_ap_creation(struct vcpu_svm *svm)
 		    to_kvm_sev_info(vcpu->kvm)->vmsa_features)
 			goto invalid;
 		/*
-		 * Processors have an erratum with VMSAs at an address that is
-		 * aligned to 2M, if the RMP entry around is a huge one.
+		 * By an erratum, see snp_safe_alloc_page(), it must not be the
+		 * first page of a huge one.  A small page that happens to be
+		 * aligned has no huge mapping around it.
 		 */
 		if (!kvm_vcpu_is_legal_gpa(vcpu, gpa) || !PAGE_ALIGNED(gpa) ||
 		    IS_ALIGNED(gpa, PMD_SIZE))

@@ -108,8 +108,10 @@ int snp_launch_start(struct kvm *kvm, struct kvm_sev_cmd *argp)
 		return -EINVAL;
 
 	/* Each try would cost another page. */
-	if (sev->snp_asid_lost)
+	if (sev->snp_asid_lost) {
+		argp->error = SEV_RET_NO_FW_CALL;
 		return -EIO;
+	}
 
 	context = snp_alloc_firmware_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!context)

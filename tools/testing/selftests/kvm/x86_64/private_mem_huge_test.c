@@ -427,6 +427,18 @@ SUBTEST(fdinfo_of_a_busy_file)
 	pthread_join(thread, NULL);
 }
 
+/*
+ * So many since there were @before.  The host may move the agent's own pages; if
+ * small mappings were gone it would be hundreds.
+ */
+static void assert_faults(uint64_t before, uint64_t expected)
+{
+	uint64_t nr = agent_nr_faults(agent) - before;
+
+	TEST_ASSERT(nr >= expected && nr <= expected + 8,
+		    "%lu faults, not %lu", nr, expected);
+}
+
 /* What lies around a page that is converted, or punched, stays mapped. */
 SUBTEST(neighbours_stay_mapped)
 {
@@ -439,7 +451,7 @@ SUBTEST(neighbours_stay_mapped)
 	vm_mem_set_shared(vm, GPA + HUGE_SIZE - PAGE_SIZE, 2 * PAGE_SIZE);
 	agent_check(agent, GPA, HUGE_SIZE - PAGE_SIZE, SEED);
 	agent_check(agent, GPA + HUGE_SIZE + PAGE_SIZE, HUGE_SIZE - PAGE_SIZE, SEED);
-	ASSERT_EQ(agent_nr_faults(agent), faults);
+	assert_faults(faults, 0);
 
 	vm_mem_set_private(vm, GPA, 2 * HUGE_SIZE);
 	agent_check(agent, GPA, 2 * HUGE_SIZE, SEED);
@@ -447,9 +459,9 @@ SUBTEST(neighbours_stay_mapped)
 	punch(HUGE_PAGES - 1, 2);
 	agent_check(agent, GPA, HUGE_SIZE - PAGE_SIZE, SEED);
 	agent_check(agent, GPA + HUGE_SIZE + PAGE_SIZE, HUGE_SIZE - PAGE_SIZE, SEED);
-	ASSERT_EQ(agent_nr_faults(agent), faults);
+	assert_faults(faults, 0);
 	agent_check_const(agent, GPA + HUGE_SIZE - PAGE_SIZE, 2 * PAGE_SIZE, 0);
-	ASSERT_EQ(agent_nr_faults(agent), faults + 2);
+	assert_faults(faults, 2);
 }
 
 /* Each page of a huge page is punched in turn: it alone is freed, and zero. */
